@@ -1,0 +1,1 @@
+"""Makes voxmask's networks: data engine, training, export and evaluation."""
