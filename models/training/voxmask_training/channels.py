@@ -1,0 +1,163 @@
+"""The coarse grid and the five input channels of the networks.
+
+Everything here is a contract with the Rust runtime (`src/network`): the same numbers
+must come out of both. `tests/data/golden` holds a small case of each modality.
+
+Axes are i, j, k of a volume reoriented to closest RAS; `spacing` is in millimetres along
+i, j, k; arrays are float32 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+CELL_MM = 4.0
+CHANNELS = ("intensity", "flat", "detail", "in-view", "ct")
+CT_BELOW_HU = -200.0
+CT_WINDOW_HU = (-1000.0, 1500.0)
+CT_SCALE_HU = 1000.0
+MR_PERCENTILE = 99.5
+MR_CLIP = 3.0
+DETAIL_GAIN = 100.0
+DETAIL_DIVISOR = 3.0
+DETAIL_BELOW_MM = 3.0
+
+
+def read_canonical(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read a NIfTI volume in closest RAS order.
+
+    Returns the values after slope and intercept, float32 [i, j, k] (the first volume of a
+    series), and the 4x4 affine from voxel indices to RAS+ millimetres.
+    """
+    image = nib.as_closest_canonical(nib.load(path))
+    values = np.asanyarray(image.dataobj)
+    while values.ndim > 3:
+        values = values[..., 0]
+    return np.ascontiguousarray(values, dtype=np.float32), image.affine
+
+
+def spacing_of(affine: np.ndarray) -> np.ndarray:
+    """Voxel spacing [mm] along i, j, k: the norms of the affine's columns."""
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+@dataclass(frozen=True)
+class CoarseGrid:
+    """Cells of `cell` mm centred on a volume of `shape` voxels of `spacing` mm."""
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    cell: float = CELL_MM
+
+    @property
+    def cells(self) -> tuple[int, int, int]:
+        """Number of cells along i, j, k."""
+        return tuple(
+            max(1, int(np.ceil(n * s / self.cell - 1e-6))) for n, s in zip(self.shape, self.spacing)
+        )
+
+    def positions(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Centres [mm] of the cells and of the voxels along an axis, from voxel 0's centre."""
+        n, s, m = self.shape[axis], self.spacing[axis], self.cells[axis]
+        first = ((n - 1) * s - (m - 1) * self.cell) / 2
+        return first + self.cell * np.arange(m), s * np.arange(n)
+
+    def pooling_weights(self, axis: int) -> np.ndarray:
+        """[cells, voxels] triangle kernel of half width max(spacing, cell), rows sum to 1."""
+        cells, voxels = self.positions(axis)
+        width = max(self.spacing[axis], self.cell)
+        weights = np.clip(1 - np.abs(cells[:, None] - voxels[None]) / width, 0, None)
+        return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+    def interpolation_weights(self, axis: int) -> np.ndarray:
+        """[voxels, cells] linear interpolation between cell centres, clamped outside them."""
+        cells, voxels = self.positions(axis)
+        place = np.clip((voxels - cells[0]) / self.cell, 0, len(cells) - 1)
+        low = np.minimum(place.astype(int), max(len(cells) - 2, 0))
+        high = np.minimum(low + 1, len(cells) - 1)
+        weights = np.zeros((len(voxels), len(cells)), np.float32)
+        rows = np.arange(len(voxels))
+        weights[rows, low] += 1 - (place - low)
+        weights[rows, high] += place - low
+        return weights
+
+    def pool(self, values: np.ndarray) -> np.ndarray:
+        """Native [i, j, k] to coarse [mi, mj, mk]."""
+        return _separable(values, [self.pooling_weights(a) for a in range(3)])
+
+    def up(self, values: np.ndarray) -> np.ndarray:
+        """Coarse [mi, mj, mk] to native [i, j, k]."""
+        return _separable(values, [self.interpolation_weights(a) for a in range(3)])
+
+
+def _separable(values: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray:
+    """Apply one [out, in] matrix along each axis."""
+    out = np.asarray(values, np.float32)
+    for axis, matrix in enumerate(matrices):
+        out = np.moveaxis(np.tensordot(matrix, out, (1, axis)), 0, axis)
+    return np.ascontiguousarray(out)
+
+
+def normalised(values: np.ndarray, ct: bool | None = None) -> tuple[np.ndarray, bool]:
+    """Intensities on the networks' scale, and whether CT's scale was used.
+
+    CT (anything below -200 HU, unless `ct` says so): air 0, water 1. MR: the 99.5th
+    percentile of what is above the minimum becomes 1; clipped to [0, 3].
+    """
+    lowest = float(values.min())
+    ct = lowest < CT_BELOW_HU if ct is None else ct
+    if ct:
+        return (np.clip(values, *CT_WINDOW_HU) - CT_WINDOW_HU[0]) / np.float32(CT_SCALE_HU), True
+    base = min(lowest, 0.0)
+    above = values[values > lowest]
+    top = float(np.percentile(above, MR_PERCENTILE)) if above.size >= 50 else base + 1
+    scale = np.float32(max(top - base, 1e-6))
+    return np.clip((values - np.float32(base)) / scale, 0, MR_CLIP), False
+
+
+def flat_voxels(values: np.ndarray) -> np.ndarray:
+    """bool [i, j, k]: equal to the next neighbour along every axis of at least 3 voxels.
+
+    The last index of an axis looks at its previous neighbour.
+    """
+    flat = np.ones(values.shape, bool)
+    for axis in range(3):
+        if values.shape[axis] < 3:
+            continue
+        along = np.moveaxis(values, axis, 0)
+        view = np.moveaxis(flat, axis, 0)
+        same = along[1:] == along[:-1]
+        view[:-1] &= same
+        view[-1] &= same[-1]
+    return flat
+
+
+def second_difference(x: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Mean of |2x - previous - next| over the axes finer than 3 mm with at least 3 voxels."""
+    axes = [a for a in range(3) if spacing[a] < DETAIL_BELOW_MM and x.shape[a] >= 3]
+    total = np.zeros(x.shape, np.float32)
+    for axis in axes:
+        along = np.moveaxis(x, axis, 0)
+        out = np.moveaxis(total, axis, 0)
+        out[1:-1] += np.abs(2 * along[1:-1] - along[:-2] - along[2:])
+        out[0] += np.abs(along[0] - along[1])
+        out[-1] += np.abs(along[-1] - along[-2])
+    return total / np.float32(max(len(axes), 1))
+
+
+def channels(
+    values: np.ndarray, spacing: np.ndarray, ct: bool | None = None
+) -> tuple[np.ndarray, CoarseGrid]:
+    """The networks' input [5, mi, mj, mk] (order of `CHANNELS`, no margin) and its grid."""
+    grid = CoarseGrid(tuple(values.shape), tuple(float(s) for s in spacing))
+    x, ct = normalised(values, ct)
+    intensity = grid.pool(x)
+    flat = grid.pool(flat_voxels(values))
+    detail = grid.pool(second_difference(x, spacing))
+    detail = np.log1p(DETAIL_GAIN * detail) / np.float32(DETAIL_DIVISOR)
+    inside = np.ones_like(intensity)
+    return np.stack([intensity, flat, detail, inside, inside * np.float32(ct)]), grid
