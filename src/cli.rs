@@ -1,0 +1,328 @@
+//! The only `main`: flags and JSON in, a step run, a report out, an exit code.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::step::{Context, Device, FileArgument, FileKind, Step};
+use crate::{file, report};
+
+/// Runs one step as an executable: parses the command line, runs, reports.
+pub fn main<S: Step>() -> ExitCode {
+    exit_70_on_panic();
+    match run::<S>(std::env::args_os().collect()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Not through tracing: `--quiet` never hides why a run failed.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(&error)
+        }
+    }
+}
+
+/// Flags that every executable has; they say how to run, never what to do.
+#[derive(Args)]
+struct Common {
+    /// JSON file with the configuration, or a report whose configuration is to be used again; flags win over it.
+    #[arg(long, value_name = "FILE.json", help_heading = COMMON)]
+    config: Option<PathBuf>,
+    /// Write the report here; `-` is standard output.
+    #[arg(long, value_name = "FILE.json", help_heading = COMMON)]
+    report: Option<PathBuf>,
+    /// Threads to use at most [default: as many as this process may].
+    #[arg(long, value_name = "N", help_heading = COMMON)]
+    threads: Option<std::num::NonZeroUsize>,
+    /// Where networks run [default: auto].
+    #[arg(long, value_enum, value_name = "DEVICE", help_heading = COMMON)]
+    device: Option<Device>,
+    /// Replace outputs that exist.
+    #[arg(long, help_heading = COMMON)]
+    overwrite: bool,
+    /// Say nothing on stderr but errors.
+    #[arg(long, help_heading = COMMON)]
+    quiet: bool,
+}
+
+const COMMON: &str = "Common flags";
+const PRINT_SCHEMA: &str = "print-schema";
+
+fn run<S: Step>(arguments: Vec<OsString>) -> Result<ExitCode> {
+    let matches = match command::<S>().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(stop) => {
+            let _ = stop.print();
+            return Ok(ExitCode::from(u8::try_from(stop.exit_code()).unwrap_or(2)));
+        }
+    };
+    if let Some(which) = matches.get_one::<String>(PRINT_SCHEMA) {
+        print_schema::<S>(which)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let common = Common::from_arg_matches(&matches).map_err(|e| Error::Bug(e.to_string()))?;
+    let config = configuration::<S>(common.config.as_deref(), &matches)?;
+    run_step::<S>(&config, &common)
+}
+
+fn run_step<S: Step>(config: &S::Config, common: &Common) -> Result<ExitCode> {
+    log_to_stderr(common.quiet);
+    let context = context(common)?;
+    check_files(
+        &S::files(config),
+        common.report.as_deref(),
+        context.overwrite,
+    )?;
+    S::validate(config)?;
+    let clock = report::Clock::start();
+    let result = S::run(config, &context)?;
+    let missed = S::missed(config, &result);
+    if let Some(path) = &common.report {
+        let envelope = report::envelope::<S>(config, result, &clock, &context)?;
+        write_report(path, &envelope, context.overwrite)?;
+    }
+    for threshold in &missed {
+        let _ = writeln!(std::io::stderr(), "missed: {threshold}");
+    }
+    Ok(ExitCode::from(u8::from(!missed.is_empty())))
+}
+
+/// The command line of a step: its configuration's flags, then the common ones.
+///
+/// Every flag is optional to clap, since the JSON file may hold what a flag does not; what is still
+/// missing is refused by [`check_files`]. Defaults come from `Default`, never from clap.
+pub fn command<S: Step>() -> Command {
+    let mut command =
+        Command::new(format!("voxmask-{}", S::NAME)).version(env!("CARGO_PKG_VERSION"));
+    command = S::Config::augment_args_for_update(command);
+    command = show_defaults::<S>(command);
+    // The doc comments of the two structs would overwrite the text if it came before them.
+    let command = Common::augment_args(command)
+        .about(S::ABOUT)
+        .long_about(None);
+    command.arg(
+        Arg::new(PRINT_SCHEMA)
+            .long(PRINT_SCHEMA)
+            .value_name("WHICH")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("config")
+            .value_parser(PossibleValuesParser::new(["config", "report"]))
+            .action(ArgAction::Set)
+            .help("Print the JSON schema of the configuration, or of the report, and stop")
+            .help_heading(COMMON),
+    )
+}
+
+fn show_defaults<S: Step>(command: Command) -> Command {
+    let Ok(Value::Object(defaults)) = serde_json::to_value(S::Config::default()) else {
+        return command;
+    };
+    command.mut_args(|argument| {
+        let Some(shown) = defaults
+            .get(argument.get_id().as_str())
+            .and_then(shown_default)
+        else {
+            return argument;
+        };
+        let help = argument
+            .get_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        argument.help(format!("{help} [default: {shown}]"))
+    })
+}
+
+fn shown_default(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Array(items) => {
+            let items: Option<Vec<String>> = items.iter().map(shown_default).collect();
+            items.map(|items| items.join(","))
+        }
+        _ => None,
+    }
+}
+
+fn configuration<S: Step>(path: Option<&Path>, matches: &ArgMatches) -> Result<S::Config> {
+    let mut config = path.map_or_else(|| Ok(S::Config::default()), read_configuration::<S>)?;
+    config
+        .update_from_arg_matches(matches)
+        .map_err(|e| Error::Config(e.to_string()))?;
+    Ok(config)
+}
+
+fn read_configuration<S: Step>(path: &Path) -> Result<S::Config> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::unreadable(path, e))?;
+    let wrong = |why: String| Error::Config(format!("{}: {why}", path.display()));
+    let mut value: Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    if let Some(step) = value.get("step").and_then(Value::as_str) {
+        if step != S::NAME {
+            return Err(wrong(format!("is a report of {step}, not of {}", S::NAME)));
+        }
+        value = value.get("config").cloned().unwrap_or(Value::Null);
+    }
+    serde_json::from_value(value).map_err(|e| wrong(e.to_string()))
+}
+
+fn context(common: &Common) -> Result<Context> {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = common.threads.map_or(available, usize::from);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| Error::TryAgain(format!("cannot start {threads} threads: {e}")))?;
+    Ok(Context {
+        device: common.device.unwrap_or_default(),
+        threads,
+        overwrite: common.overwrite,
+    })
+}
+
+fn check_files(files: &[FileArgument], report: Option<&Path>, overwrite: bool) -> Result<()> {
+    for file in files {
+        match file.path {
+            None if file.required => return Err(missing_flag(file.key)),
+            None => {}
+            Some(path) => match file.kind {
+                FileKind::Input => check_input(path, false)?,
+                FileKind::InputFolder => check_input(path, true)?,
+                FileKind::Output => check_output(path, files, overwrite)?,
+                FileKind::OutputFolder => check_output_folder(path, overwrite)?,
+            },
+        }
+    }
+    match report {
+        Some(path) if path != Path::new("-") => check_output(path, files, overwrite),
+        _ => Ok(()),
+    }
+}
+
+fn missing_flag(key: &str) -> Error {
+    let flag = key.replace('_', "-");
+    Error::Config(format!(
+        "--{flag} is missing (or \"{key}\" in the --config file)"
+    ))
+}
+
+fn check_input(path: &Path, folder: bool) -> Result<()> {
+    let found = std::fs::metadata(path).map_err(|e| Error::unreadable(path, e))?;
+    if found.is_dir() == folder {
+        return Ok(());
+    }
+    let kind = if folder {
+        std::io::Error::new(std::io::ErrorKind::NotADirectory, "is a file, not a folder")
+    } else {
+        std::io::Error::new(std::io::ErrorKind::IsADirectory, "is a folder, not a file")
+    };
+    Err(Error::unreadable(path, kind))
+}
+
+fn check_output(path: &Path, files: &[FileArgument], overwrite: bool) -> Result<()> {
+    let inputs = files.iter().filter(|f| f.kind == FileKind::Input);
+    for input in inputs.filter_map(|f| f.path) {
+        if same_file(path, input) {
+            return Err(Error::Config(format!(
+                "{}: is an input as well as an output; choose another output",
+                path.display()
+            )));
+        }
+    }
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    if !parent.unwrap_or(Path::new(".")).is_dir() {
+        return Err(Error::unwritable(
+            path,
+            "its folder does not exist; make it first",
+        ));
+    }
+    if path.is_dir() {
+        return Err(Error::unwritable(path, "is a folder"));
+    }
+    if path.exists() && !overwrite {
+        return Err(Error::unwritable(
+            path,
+            "exists already; use --overwrite to replace it",
+        ));
+    }
+    Ok(())
+}
+
+fn check_output_folder(path: &Path, overwrite: bool) -> Result<()> {
+    if path.exists() && !path.is_dir() {
+        return Err(Error::unwritable(path, "is a file, not a folder"));
+    }
+    let filled = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    if filled && !overwrite {
+        return Err(Error::unwritable(
+            path,
+            "is a folder with files in it; use --overwrite to replace them",
+        ));
+    }
+    Ok(())
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (std::fs::canonicalize(one), std::fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+fn print_schema<S: Step>(which: &str) -> Result<()> {
+    let schema = match which {
+        "report" => report::schema::<S>(),
+        _ => schemars::schema_for!(S::Config),
+    };
+    print_json(&schema)
+}
+
+fn write_report(path: &Path, envelope: &impl serde::Serialize, overwrite: bool) -> Result<()> {
+    if path == Path::new("-") {
+        return print_json(envelope);
+    }
+    let text = serde_json::to_string_pretty(envelope).map_err(|e| Error::Bug(e.to_string()))?;
+    file::write_whole(path, overwrite, |writer| writeln!(writer, "{text}"))
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::Bug(e.to_string()))?;
+    writeln!(std::io::stdout(), "{text}").map_err(|e| Error::unwritable(Path::new("-"), e))
+}
+
+fn log_to_stderr(quiet: bool) {
+    let level = if quiet {
+        tracing_subscriber::filter::LevelFilter::ERROR
+    } else {
+        tracing_subscriber::filter::LevelFilter::INFO
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .init();
+}
+
+/// A panic is a fault of ours: one line that asks for a report, and exit code 70.
+fn exit_70_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, |location| {
+            // The file's name alone: a folder of the machine that built this says nothing.
+            let file = location.file().rsplit('/').next().unwrap_or_default();
+            format!(" at {file}:{}", location.line())
+        });
+        let message = panic.payload_as_str().unwrap_or("unknown");
+        let _ = writeln!(
+            std::io::stderr(),
+            "error: {message}{place}; this is a bug in voxmask, please report it"
+        );
+        std::process::exit(70);
+    }));
+}

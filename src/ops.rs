@@ -1,0 +1,1 @@
+//! Pure functions on volumes: no files, no configuration, no logging.

@@ -1,0 +1,151 @@
+//! The report that every step writes: one envelope, of which only `result` differs between steps
+//! and only `run` between two runs of the same call.
+
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+
+use schemars::{JsonSchema, Schema};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::file;
+use crate::step::{Context, Device, FileArgument, FileKind, Step};
+
+/// A report as it is written.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Envelope<R> {
+    /// Name and version of this layout: `resample.report/1`.
+    pub schema: String,
+    /// The step that wrote it.
+    pub step: String,
+    /// Version of voxmask.
+    pub version: String,
+    /// Everything that was configured but for the paths; `--config` takes it back.
+    pub config: Map<String, Value>,
+    /// Files that were read.
+    pub inputs: Vec<FileDigest>,
+    /// Files that were written.
+    pub outputs: Vec<FileDigest>,
+    /// What was found.
+    pub result: R,
+    /// How it was run; the only part that differs between two runs of the same call.
+    pub run: Run,
+}
+
+/// A file, known by its content: the name without its folders, and the digest.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct FileDigest {
+    /// What the file holds: `image`, `foreground_mask`, …
+    pub role: String,
+    /// File name without folders.
+    pub name: String,
+    /// SHA-256 in hexadecimal; of a folder: `null`.
+    pub sha256: Option<String>,
+}
+
+/// How a step was run.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Run {
+    /// `auto`, `cpu` or `cuda`, as asked for.
+    pub device: String,
+    /// Threads that could be used.
+    pub threads: usize,
+    /// When it started, UTC, RFC 3339, to the second.
+    pub started: String,
+    /// How long it took [s].
+    pub seconds: f64,
+}
+
+/// Takes the time of a run.
+pub struct Clock {
+    started: SystemTime,
+    instant: Instant,
+}
+
+impl Clock {
+    /// Starts now.
+    pub fn start() -> Self {
+        Self {
+            started: SystemTime::now(),
+            instant: Instant::now(),
+        }
+    }
+
+    fn stop(&self, context: &Context) -> Run {
+        let seconds = self.instant.elapsed().as_secs_f64();
+        Run {
+            device: match context.device {
+                Device::Auto => "auto",
+                Device::Cpu => "cpu",
+                Device::Cuda => "cuda",
+            }
+            .to_owned(),
+            threads: context.threads,
+            started: humantime::format_rfc3339_seconds(self.started).to_string(),
+            seconds: (seconds * 1000.0).round() / 1000.0,
+        }
+    }
+}
+
+/// Puts the envelope round the result of a step.
+///
+/// # Errors
+/// When a file cannot be read back for its digest.
+pub fn envelope<S: Step>(
+    config: &S::Config,
+    result: S::Report,
+    clock: &Clock,
+    context: &Context,
+) -> Result<Envelope<S::Report>> {
+    let files = S::files(config);
+    Ok(Envelope {
+        schema: format!("{}.report/1", S::NAME),
+        step: S::NAME.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        config: without_paths::<S>(config)?,
+        inputs: digests(&files, &[FileKind::Input, FileKind::InputFolder])?,
+        outputs: digests(&files, &[FileKind::Output, FileKind::OutputFolder])?,
+        result,
+        run: clock.stop(context),
+    })
+}
+
+/// JSON schema of a step's report.
+pub fn schema<S: Step>() -> Schema {
+    schemars::schema_for!(Envelope<S::Report>)
+}
+
+fn without_paths<S: Step>(config: &S::Config) -> Result<Map<String, Value>> {
+    let value = serde_json::to_value(config).map_err(|e| Error::Bug(e.to_string()))?;
+    let Value::Object(mut map) = value else {
+        return Err(Error::Bug("a configuration is no JSON object".to_owned()));
+    };
+    for file in S::files(config) {
+        map.remove(file.key);
+    }
+    Ok(map)
+}
+
+fn digests(files: &[FileArgument], kinds: &[FileKind]) -> Result<Vec<FileDigest>> {
+    let chosen = files.iter().filter(|f| kinds.contains(&f.kind));
+    chosen
+        .filter_map(|file| file.path.map(|path| digest(file, path)))
+        .collect()
+}
+
+fn digest(file: &FileArgument, path: &Path) -> Result<FileDigest> {
+    let is_file = matches!(file.kind, FileKind::Input | FileKind::Output);
+    Ok(FileDigest {
+        role: file.role.to_owned(),
+        name: path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        sha256: if is_file {
+            Some(file::sha256(path)?)
+        } else {
+            None
+        },
+    })
+}

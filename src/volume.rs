@@ -1,0 +1,126 @@
+//! A volume: voxels and the grid they lie on.
+//!
+//! [`read_image`], [`read_mask`] and [`read_label_map`] check a file once; what they give back is
+//! three-dimensional, finite and lies on an invertible affine.
+
+pub mod bounding_box;
+pub mod geometry;
+pub mod nifti;
+pub mod orientation;
+
+pub use bounding_box::BoundingBox;
+pub use geometry::{Affine, Geometry, Point, Shape, Spacing};
+pub use nifti::{read_image, read_label_map, read_mask, write_image, write_label_map, write_mask};
+pub use orientation::Orientation;
+
+/// Voxels of one type on a grid, `i` fastest; `voxels.len()` is the product of the shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Volume<T> {
+    /// Values, `i` fastest.
+    pub voxels: Vec<T>,
+    /// The grid.
+    pub geometry: Geometry,
+}
+
+/// 0 or 1 for every voxel.
+pub type Mask = Volume<u8>;
+
+/// An integer class for every voxel.
+pub type LabelMap = Volume<i32>;
+
+/// Measured intensities on a grid, kept in the type that they were stored in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    /// Values, `i` fastest.
+    pub samples: Samples,
+    /// The grid.
+    pub geometry: Geometry,
+}
+
+/// Intensities as stored; 16-bit scans stay 16-bit, so that memory stays near the file's size.
+///
+/// The real value is `slope * stored + intercept` for the integer kinds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Samples {
+    /// Stored as `i16` (also `u8` and `i8` files).
+    I16(Scaled<i16>),
+    /// Stored as `u16`.
+    U16(Scaled<u16>),
+    /// Everything else, real values.
+    F32(Vec<f32>),
+}
+
+/// Stored integers and the line that takes them to real values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scaled<T> {
+    /// Stored values, `i` fastest.
+    pub stored: Vec<T>,
+    /// Factor, never 0.
+    pub slope: f32,
+    /// Added after the factor.
+    pub intercept: f32,
+}
+
+impl Samples {
+    /// Number of voxels.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::I16(scaled) => scaled.stored.len(),
+            Self::U16(scaled) => scaled.stored.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    /// True without any voxel.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Real value of one voxel.
+    pub fn value(&self, n: usize) -> f32 {
+        match self {
+            Self::I16(scaled) => scaled.slope * f32::from(scaled.stored[n]) + scaled.intercept,
+            Self::U16(scaled) => scaled.slope * f32::from(scaled.stored[n]) + scaled.intercept,
+            Self::F32(values) => values[n],
+        }
+    }
+
+    /// Real values of the run of voxels from `start` on, as many as `run` holds.
+    ///
+    /// Kernels work row by row on such runs: one conversion, no copy of the whole scan.
+    pub fn read_run(&self, start: usize, run: &mut [f32]) {
+        let end = start + run.len();
+        match self {
+            Self::I16(scaled) => scaled.read(start..end, run),
+            Self::U16(scaled) => scaled.read(start..end, run),
+            Self::F32(values) => run.copy_from_slice(&values[start..end]),
+        }
+    }
+}
+
+impl<T: Copy + Into<f32>> Scaled<T> {
+    fn read(&self, range: std::ops::Range<usize>, run: &mut [f32]) {
+        for (value, &stored) in run.iter_mut().zip(&self.stored[range]) {
+            *value = self.slope * stored.into() + self.intercept;
+        }
+    }
+}
+
+impl<T> Volume<T> {
+    /// Voxels along i, j, k.
+    pub fn shape(&self) -> Shape {
+        self.geometry.shape
+    }
+
+    /// Place of voxel `[i, j, k]` in `voxels`.
+    pub fn offset(&self, index: [usize; 3]) -> usize {
+        self.geometry.offset(index)
+    }
+}
+
+impl Image {
+    /// Voxels along i, j, k.
+    pub fn shape(&self) -> Shape {
+        self.geometry.shape
+    }
+}
