@@ -1,0 +1,40 @@
+"""Facts about the network that the runtime relies on."""
+
+import torch
+
+from voxmask_training.network import CHANNELS, IN_VIEW, Network, to_blocks, to_cells
+
+
+def volume(margin: int, size: int) -> torch.Tensor:
+    """Lays one 32-cell scan into a cube of `size` cells, `margin` from its corner."""
+    torch.manual_seed(1)
+    scan = torch.rand(1, len(CHANNELS), 32, 32, 32)
+    scan[:, IN_VIEW] = 1.0
+    channels = torch.zeros(1, len(CHANNELS), size, size, size)
+    inner = slice(margin, margin + 32)
+    channels[:, :, inner, inner, inner] = scan
+    return channels
+
+
+def test_blocks_and_cells_are_inverse():
+    x = torch.rand(2, 3, 4, 6, 8)
+    assert torch.equal(to_cells(to_blocks(x)), x)
+
+
+@torch.no_grad()
+def test_the_margin_changes_nothing():
+    torch.manual_seed(0)
+    network = Network().eval()
+    narrow, narrow_scan = network(volume(16, 64))
+    wide, wide_scan = network(volume(32, 96))
+    a = narrow[:, :, 16:48, 16:48, 16:48]
+    b = wide[:, :, 32:64, 32:64, 32:64]
+    assert torch.allclose(a, b, atol=1e-4)
+    assert torch.allclose(narrow_scan, wide_scan, atol=1e-4)
+
+
+@torch.no_grad()
+def test_answers_have_the_shape_of_the_grid():
+    logits, altered = Network()(torch.zeros(1, len(CHANNELS), 16, 32, 48))
+    assert logits.shape == (1, 2, 16, 32, 48)
+    assert altered.shape == (1, 1)

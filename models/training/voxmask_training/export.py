@@ -1,0 +1,210 @@
+"""Exports a run's averaged weights as two ONNX files with their cards.
+
+`python -m voxmask_training.export --run DIR --models ../ --fold 0`
+
+Each file holds the trunk and one head. The result is compared with the network in
+PyTorch on volumes of several shapes before a card is written. What a card already
+says about the rest of the method (boundary, area, evaluation) is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from .folds import held_out
+from .network import AREA, CHANNELS, FOREGROUND, MULTIPLE_OF, Network, to_cells
+
+VERSION = "0.1.0"
+OPSET = 17
+MOST_BYTES = 5_000_000
+TOLERANCE = 2e-3
+SHAPES = ((64, 80, 64), (48, 48, 48), (32, 96, 64))
+INPUT = {
+    "orientation": "RAS",
+    "cell_mm": 4.0,
+    "channels": list(CHANNELS),
+    "margin_cells": 8,
+    "multiple_of": MULTIPLE_OF,
+    "ct_below_hu": -200.0,
+    "ct_window_hu": [-1000.0, 1500.0],
+    "ct_scale_hu": 1000.0,
+    "mr_percentile": 99.5,
+    "mr_clip": 3.0,
+    "detail_gain": 100.0,
+    "detail_divisor": 3.0,
+    "detail_below_mm": 3.0,
+}
+BOUNDARY = {
+    "ct_level": 0.5,
+    "mr_level": 0.3,
+    "logit_weight": 2.0,
+    "contrast_gain": 5.0,
+    "smoothing_mm": 6.0,
+    "band_logit": 8.0,
+    "minimum_piece_ml": 1.0,
+}
+SNAP = {
+    "probability": 0.1,
+    "coverage": 0.1,
+    "constant_share": 0.3,
+    "pure_share": 0.9,
+    "minimum_piece_ml": 0.5,
+}
+GATE = {
+    "altered_threshold": 0.0,
+    "mask_threshold": 0.0,
+    "minimum_ml": 1.0,
+    "snap": SNAP,
+}
+
+
+class OneHead(nn.Module):
+    """The trunk with one head: logits (N, 1, K, J, I) and, for the area, `altered`."""
+
+    def __init__(self, network: Network, head: int) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        self.head = head
+
+    def forward(self, channels: Tensor) -> tuple[Tensor, ...]:
+        """Gives this head's outputs alone; the exporter drops the other's weights."""
+        features, deepest = self.network.features(channels)
+        part = slice(8 * self.head, 8 * self.head + 8)
+        conv = self.network.head
+        x = nn.functional.conv3d(
+            features, conv.weight[part], conv.bias[part], padding=1
+        )
+        logits = to_cells(x)
+        if self.head == FOREGROUND:
+            return (logits,)
+        return logits, self.network.altered(deepest, logits, channels)
+
+
+def export_head(network: Network, head: int, path: Path) -> float:
+    """Writes one ONNX file; gives its largest difference from PyTorch [logit]."""
+    module = OneHead(network, head).eval()
+    outputs = ["logits"] if head == FOREGROUND else ["logits", "altered"]
+    axes = {2: "K", 3: "J", 4: "I"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (torch.rand(1, len(CHANNELS), *SHAPES[0]),),
+            str(path),
+            input_names=["channels"],
+            output_names=outputs,
+            dynamic_axes={"channels": axes, "logits": axes},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    if path.stat().st_size > MOST_BYTES:
+        raise SystemExit(f"{path} has {path.stat().st_size} bytes: over {MOST_BYTES}")
+    return compare(module, path)
+
+
+@torch.no_grad()
+def compare(module: nn.Module, path: Path) -> float:
+    """Runs PyTorch and ONNX Runtime side by side; prints the time on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    for shape in SHAPES:
+        channels = np.zeros((1, len(CHANNELS), *shape), np.float32)
+        inner = channels[:, :, 8:-8, 8:-8, 8:-8]
+        inner[:] = rng.random(inner.shape, np.float32)
+        inner[:, CHANNELS.index("in-view")] = 1.0
+        start = time.process_time()
+        found = session.run(None, {"channels": channels})
+        seconds = time.process_time() - start
+        expected = module(torch.from_numpy(channels))
+        for a, b in zip(found, expected, strict=True):
+            worst = max(worst, float(np.abs(a - b.numpy()).max()))
+        print(f"{path.parent.name} {shape}: {seconds:.2f} s on one thread")
+    return worst
+
+
+def write_card(folder: Path, name: str, training: dict[str, object]) -> None:
+    """Writes `card.json`, keeping what was fitted and measured before."""
+    path = folder / "card.json"
+    old = json.loads(path.read_text()) if path.exists() else {}
+    area = name == "anonymization-area"
+    digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    card = {
+        "schema": "card/1",
+        "name": name,
+        "version": VERSION,
+        "licence": "Apache-2.0",
+        "weights": {"file": "model.onnx", "sha256": digest},
+        "input": INPUT,
+        "output": {"logits": "logits", "altered": "altered" if area else None},
+        "boundary": None if area else old.get("boundary", BOUNDARY),
+        "area": old.get("area", GATE) if area else None,
+        "training": training,
+        "evaluation": old.get("evaluation", []),
+    }
+    path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+
+
+def describe_training(options: argparse.Namespace, step: int) -> dict[str, object]:
+    """Counts the samples and subjects that the run could see."""
+    out = held_out(options.fold)
+    subjects: dict[str, int] = {}
+    for path in options.samples.glob("*/*.npz"):
+        with np.load(path) as file:
+            subject = str(file["subject"])
+        subjects[subject] = subjects.get(subject, 0) + 1
+    used = {name: n for name, n in subjects.items() if name not in out}
+    return {
+        "data": "open CT and MR scans and painted label maps; see ../README.md",
+        "scans": sum(used.values()),
+        "subjects": len(used),
+        "held_out_subjects": sorted(out),
+        "steps": step,
+        "seed": options.seed,
+    }
+
+
+def main() -> None:
+    """Exports both heads and writes their cards."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--samples", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    state = torch.load(options.run / "checkpoint.pt", weights_only=False)
+    network = Network()
+    network.load_state_dict(state["average"])
+    training = describe_training(options, state["step"])
+    for name, head in (("foreground", FOREGROUND), ("anonymization-area", AREA)):
+        folder = options.models / name
+        folder.mkdir(parents=True, exist_ok=True)
+        worst = export_head(network, head, folder / "model.onnx")
+        size = (folder / "model.onnx").stat().st_size
+        print(f"{name}: {size} bytes, largest difference {worst:.2g} logit")
+        if worst > TOLERANCE:
+            raise SystemExit("the exported network differs from the trained one")
+        write_card(folder, name, training)
+
+
+if __name__ == "__main__":
+    main()
