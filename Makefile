@@ -1,0 +1,58 @@
+# The README names `make demo` and `make test`; both set up what is missing first.
+PYTHON ?= python3
+STEPS := resample segment-foreground segment-anonymization-area crop-patches qa-metrics
+VENV := .venv-tests
+DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
+
+# ONNX Runtime into lib/, the executables into target/release.
+setup:
+	$(PYTHON) tools/onnxruntime.py lib
+	cargo build --release --locked
+
+# All five steps on the scans in tests/data, into demo/.
+demo: setup
+	bash tools/demo.sh
+
+# Rust's tests, then those that ask other tools for their opinion.
+test: setup $(VENV)/ready
+	cargo test --locked
+	$(VENV)/bin/python -m pytest -q tests/peers tests/orientation
+
+# Format, clippy, documentation, licences; warnings are errors.
+lint: $(DENY)
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+	$(DENY) --locked --log-level error check bans licenses sources
+
+# The committed schemas, from the executables.
+schemas: setup
+	mkdir -p schemas
+	for step in $(STEPS); do \
+	  for which in config report; do \
+	    target/release/voxmask-$$step --print-schema=$$which > schemas/$$step.$$which.json || exit 1; \
+	  done; \
+	done
+
+# Time and memory; PEERS=monai measures MONAI beside it, ARGS goes to the script.
+bench: setup $(VENV)/ready
+	$(PYTHON) benches/run.py --peers "$(PEERS)" $(ARGS)
+
+# All five steps on every volume of a folder of volumes.
+sweep: setup $(VENV)/ready
+	$(VENV)/bin/python tests/sweep/sweep.py $(or $(DATA),$(error DATA names no folder)) $(ARGS)
+
+# The networks: see models/README.md.
+train evaluate:
+	$(MAKE) -C models/training $@ $(if $(DATA),DATA=$(abspath $(DATA)))
+
+$(VENV)/ready: tests/peers/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# A debug build: it takes half the time, and checks as much.
+target/tools/bin/cargo-deny:
+	cargo install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny
+
+.PHONY: setup demo test lint schemas bench sweep train evaluate
