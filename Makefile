@@ -18,11 +18,13 @@ test: setup $(VENV)/ready
 	cargo test --locked
 	$(VENV)/bin/python -m pytest -q tests/peers tests/orientation
 
-# Format, clippy, documentation, licences; warnings are errors.
+# Format, clippy, documentation, licences; warnings are errors. Units stand in brackets, as in [mm],
+# which rustdoc takes for broken links.
 lint: $(DENY)
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::broken_intra_doc_links" \
+	  cargo doc --locked --no-deps --document-private-items --quiet
 	$(DENY) --locked --log-level error check bans licenses sources
 
 # The committed schemas, from the executables.
