@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use serde_json::Value;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::step::{Context, Device, FileArgument, FileKind, Step};
@@ -297,17 +299,18 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
 
 fn log_to_stderr(quiet: bool) {
     let level = if quiet {
-        tracing_subscriber::filter::LevelFilter::ERROR
+        LevelFilter::ERROR
     } else {
-        tracing_subscriber::filter::LevelFilter::INFO
+        LevelFilter::INFO
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    // ONNX Runtime's own log is for its developers.
+    let ours = Targets::new().with_target("voxmask", level);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
-        .without_time()
-        .init();
+        .without_time();
+    tracing_subscriber::registry().with(ours).with(lines).init();
 }
 
 /// A panic is a fault of ours: one line that asks for a report, and exit code 70.

@@ -24,3 +24,12 @@ pub fn write_whole(
 pub fn sha256(_path: &Path) -> Result<String> {
     todo!()
 }
+
+/// SHA-256 of bytes in memory, in lower-case hexadecimal.
+pub fn sha256_of_bytes(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

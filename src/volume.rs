@@ -4,6 +4,7 @@
 //! three-dimensional, finite and lies on an invertible affine.
 
 pub mod bounding_box;
+pub mod coarse_grid;
 pub mod geometry;
 pub mod nifti;
 pub mod orientation;
@@ -79,8 +80,8 @@ impl Samples {
     /// Real value of one voxel.
     pub fn value(&self, n: usize) -> f32 {
         match self {
-            Self::I16(scaled) => scaled.slope * f32::from(scaled.stored[n]) + scaled.intercept,
-            Self::U16(scaled) => scaled.slope * f32::from(scaled.stored[n]) + scaled.intercept,
+            Self::I16(scaled) => scaled.real(scaled.stored[n]),
+            Self::U16(scaled) => scaled.real(scaled.stored[n]),
             Self::F32(values) => values[n],
         }
     }
@@ -99,9 +100,14 @@ impl Samples {
 }
 
 impl<T: Copy + Into<f32>> Scaled<T> {
+    /// Real value of a stored one.
+    pub fn real(&self, stored: T) -> f32 {
+        self.slope * stored.into() + self.intercept
+    }
+
     fn read(&self, range: std::ops::Range<usize>, run: &mut [f32]) {
         for (value, &stored) in run.iter_mut().zip(&self.stored[range]) {
-            *value = self.slope * stored.into() + self.intercept;
+            *value = self.real(stored);
         }
     }
 }

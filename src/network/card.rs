@@ -1,0 +1,227 @@
+//! The model card: everything the runtime must know about a network's weights.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What weights expect, what comes out, and what is done with it. `card.json` beside `model.onnx`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// Layout of this file: `card/1`.
+    pub schema: String,
+    /// What is segmented: `foreground` or `anonymization-area`.
+    pub name: String,
+    /// Version of the weights.
+    pub version: String,
+    /// SPDX licence of the weights.
+    pub licence: String,
+    /// The file that holds the weights.
+    pub weights: Weights,
+    /// How a scan becomes a tensor.
+    pub input: Input,
+    /// Names of the network's outputs.
+    pub output: Output,
+    /// How the foreground's boundary is placed on the scan's own grid.
+    pub boundary: Option<Boundary>,
+    /// How the anonymization area is decided and snapped to constant voxels.
+    pub area: Option<Area>,
+    /// What the weights were trained on.
+    #[serde(default)]
+    pub training: serde_json::Value,
+    /// How good they were on subjects that they were not trained on.
+    #[serde(default)]
+    pub evaluation: serde_json::Value,
+}
+
+/// The file that holds the weights, beside the card.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Weights {
+    /// File name, without folders.
+    pub file: PathBuf,
+    /// SHA-256 of that file in hexadecimal.
+    pub sha256: String,
+}
+
+/// How a scan becomes a tensor.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Orientation of the tensor's i, j, k.
+    pub orientation: String,
+    /// Edge of a cell of the network's grid [mm].
+    pub cell_mm: f64,
+    /// Channels in order.
+    pub channels: Vec<Channel>,
+    /// Cells of zeros round the volume.
+    pub margin_cells: usize,
+    /// Every side of the tensor is a multiple of this.
+    pub multiple_of: usize,
+    /// A scan that reaches below this is CT in Hounsfield units.
+    pub ct_below_hu: f32,
+    /// CT is clipped to this.
+    pub ct_window_hu: [f32; 2],
+    /// Hounsfield units that become 1 (from the lower end of the window).
+    pub ct_scale_hu: f32,
+    /// Percentile of an MR scan's values above its minimum that becomes 1.
+    pub mr_percentile: f64,
+    /// MR is clipped to [0, this].
+    pub mr_clip: f32,
+    /// `detail` is log(1 + gain × mean) / divisor.
+    pub detail_gain: f32,
+    /// See `detail_gain`.
+    pub detail_divisor: f32,
+    /// Only axes with a spacing below this count for `detail` [mm].
+    pub detail_below_mm: f64,
+}
+
+/// What a channel of the tensor holds; see [`crate::network::channels`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Channel {
+    /// Normalised intensity.
+    Intensity,
+    /// Share of voxels that equal their next neighbour on every axis.
+    Flat,
+    /// Logarithm of the mean second difference.
+    Detail,
+    /// 1 inside the volume.
+    InView,
+    /// 1 inside a volume that was normalised as CT.
+    Ct,
+}
+
+/// Names of the network's outputs.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// A logit for every cell.
+    pub logits: String,
+    /// A logit for the scan: was it altered at all?
+    pub altered: Option<String>,
+}
+
+/// How the foreground's boundary is placed on the scan's own grid; see [`crate::ops::boundary`].
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boundary {
+    /// CT: level of the skin, as a share of the way from air (−1000 HU) to soft tissue (+50 HU).
+    pub ct_level: f32,
+    /// MR: level of the skin, as a share of the way from the local air to the local tissue.
+    pub mr_level: f32,
+    /// Weight of the network's logit against the contrast term.
+    pub logit_weight: f32,
+    /// Slope of the contrast term, per unit of local contrast.
+    pub contrast_gain: f32,
+    /// Local means are taken with a Gaussian of this standard deviation [mm].
+    pub smoothing_mm: f64,
+    /// Beyond this logit the network alone decides.
+    pub band_logit: f32,
+    /// Smaller pieces are dropped [ml].
+    pub minimum_piece_ml: f64,
+}
+
+/// How the anonymization area is decided and snapped to constant voxels.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Area {
+    /// The mask is empty when the scan's logit is below this.
+    pub altered_threshold: f32,
+    /// A cell belongs to the area above this logit.
+    pub mask_threshold: f32,
+    /// A smaller area is none [ml].
+    pub minimum_ml: f64,
+    /// How the area is snapped to constant voxels.
+    pub snap: Snap,
+}
+
+/// How the area is snapped to constant voxels; see [`crate::ops::constant_area`].
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snap {
+    /// Constant voxels above this probability belong to the area.
+    pub probability: f32,
+    /// A constant piece of which the area covers this share belongs to it as a whole.
+    pub coverage: f64,
+    /// Share of the area that one value must hold for it to be a constant fill.
+    pub constant_share: f64,
+    /// From this share on nothing but the constant is kept.
+    pub pure_share: f64,
+    /// Smaller constant pieces are not taken as a whole [ml].
+    pub minimum_piece_ml: f64,
+}
+
+impl Card {
+    /// Parses a card and checks that this runtime can follow it.
+    ///
+    /// # Errors
+    /// Exit 69; `origin` names the card in the message.
+    pub fn parse(json: &[u8], origin: &str) -> Result<Self> {
+        let card: Self = serde_json::from_slice(json)
+            .map_err(|e| Error::Unavailable(format!("{origin}: no usable model card: {e}")))?;
+        card.check()
+            .map_err(|why| Error::Unavailable(format!("{origin}: {why}")))?;
+        Ok(card)
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        let input = &self.input;
+        if self.schema != "card/1" {
+            return Err(format!("a card of layout {:?}; this voxmask reads card/1", self.schema));
+        }
+        if input.orientation != "RAS" {
+            return Err(format!("orientation {:?}; only RAS is known", input.orientation));
+        }
+        if !(0.5..=64.0).contains(&input.cell_mm) {
+            return Err(format!("cell_mm {} is not between 0.5 and 64", input.cell_mm));
+        }
+        if input.margin_cells > 64 || !(1..=256).contains(&input.multiple_of) {
+            return Err("margin_cells above 64 or multiple_of not in 1 to 256".to_owned());
+        }
+        if input.channels.is_empty() {
+            return Err("no input channels".to_owned());
+        }
+        let file = &self.weights.file;
+        if file.components().count() != 1 || file.file_name() != Some(file.as_os_str()) {
+            return Err("weights.file must be a file name without folders".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Reads `card.json` and the weights beside it, and compares the weights with their digest.
+    ///
+    /// # Errors
+    /// Exit 69 when one is missing or does not fit.
+    pub fn read_folder(folder: &Path) -> Result<(Self, Vec<u8>)> {
+        let path = folder.join("card.json");
+        let card = Self::parse(&read(&path)?, &path.display().to_string())?;
+        let path = folder.join(&card.weights.file);
+        let weights = read(&path)?;
+        card.check_weights(&weights, &path.display().to_string())?;
+        Ok((card, weights))
+    }
+
+    /// Compares weights with the digest that the card states.
+    ///
+    /// # Errors
+    /// Exit 69 when they differ.
+    pub fn check_weights(&self, weights: &[u8], origin: &str) -> Result<()> {
+        let found = crate::file::sha256_of_bytes(weights);
+        if found == self.weights.sha256.to_lowercase() {
+            return Ok(());
+        }
+        Err(Error::Unavailable(format!(
+            "{origin}: its sha256 is {found}, but the card says {}; the weights are damaged or \
+             belong to another card",
+            self.weights.sha256
+        )))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path)
+        .map_err(|e| Error::Unavailable(format!("{}: cannot be read: {e}", path.display())))
+}

@@ -1,0 +1,202 @@
+//! ONNX Runtime: finding the library, loading weights, running them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use ort::environment::Environment;
+use ort::session::Session as OrtSession;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+
+use crate::error::{Error, Result};
+use crate::step::{Context, Device};
+
+/// Loaded weights, ready to run.
+pub struct Session {
+    session: OrtSession,
+    // ONNX Runtime's environment must live as long as the session.
+    _environment: Environment,
+    /// Where they run: never [`Device::Auto`].
+    pub device: Device,
+}
+
+impl Session {
+    /// Loads weights onto the device that the context asks for.
+    ///
+    /// # Errors
+    /// Exit 69 when ONNX Runtime, the GPU or usable weights are missing.
+    pub fn load(weights: &[u8], context: &Context) -> Result<Self> {
+        let environment = environment()?;
+        if context.device == Device::Cuda || (context.device == Device::Auto && a_gpu_is_there()) {
+            match build(&environment, weights, context.threads, Device::Cuda) {
+                Ok(session) => return Ok(session),
+                Err(error) if context.device == Device::Cuda => {
+                    return Err(Error::Unavailable(format!(
+                        "--device cuda: no NVIDIA GPU can be used: {}",
+                        first_line(&error)
+                    )));
+                }
+                Err(error) => tracing::warn!("running on the CPU: {}", first_line(&error)),
+            }
+        }
+        build(&environment, weights, context.threads, Device::Cpu).map_err(|error| {
+            let line = first_line(&error);
+            Error::Unavailable(format!("the network cannot be loaded: {line}"))
+        })
+    }
+
+    /// Runs the network on one tensor (`shape` slowest axis first, last axis fastest in `values`)
+    /// and gives back the values of the named outputs.
+    ///
+    /// # Errors
+    /// Exit 69 when the network does not take such a tensor or lacks an output; 75 when memory ran
+    /// out.
+    pub fn run<const N: usize>(
+        &mut self,
+        shape: &[usize],
+        values: &[f32],
+        outputs: [&str; N],
+    ) -> Result<[Vec<f32>; N]> {
+        let input = TensorRef::from_array_view((shape, values)).map_err(|e| failed(&e))?;
+        let found = self
+            .session
+            .run(ort::inputs![input])
+            .map_err(|e| failed(&e))?;
+        let mut taken = [const { Vec::new() }; N];
+        for (name, values) in outputs.iter().zip(&mut taken) {
+            let value = found.get(name).ok_or_else(|| {
+                Error::Unavailable(format!("the network has no output named {name:?}"))
+            })?;
+            let (_, found) = value.try_extract_tensor::<f32>().map_err(|e| failed(&e))?;
+            *values = found.to_vec();
+        }
+        Ok(taken)
+    }
+}
+
+fn build(
+    environment: &Environment,
+    weights: &[u8],
+    threads: usize,
+    device: Device,
+) -> ort::Result<Session> {
+    let mut builder = OrtSession::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_intra_threads(threads)?
+        // Threads that spin while they wait would take a neighbour's time on a shared node.
+        .with_intra_op_spinning(false)?
+        .with_deterministic_compute(true)?;
+    if device == Device::Cuda {
+        let cuda = ort::ep::CUDA::default().build().error_on_failure();
+        builder = builder.with_execution_providers([cuda])?;
+    }
+    Ok(Session {
+        session: builder.commit_from_memory(weights)?,
+        _environment: environment.clone(),
+        device,
+    })
+}
+
+fn failed(error: &ort::Error) -> Error {
+    let line = first_line(error);
+    let lower = line.to_lowercase();
+    if lower.contains("alloc") || lower.contains("out of memory") {
+        return Error::TryAgain(format!("not enough memory for the network: {line}"));
+    }
+    Error::Unavailable(format!("the network cannot be run: {line}"))
+}
+
+fn first_line(error: &ort::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// True when an NVIDIA driver shows a device. Asks the kernel, not the CUDA libraries: those would
+/// take seconds and memory on the card.
+fn a_gpu_is_there() -> bool {
+    Path::new("/dev/nvidia0").exists() || Path::new("/dev/dxg").exists()
+}
+
+static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
+
+/// Loads ONNX Runtime once for the process.
+fn environment() -> Result<Environment> {
+    let mut loaded = LOADED
+        .lock()
+        .map_err(|_| Error::Bug("another thread failed to load ONNX Runtime".to_owned()))?;
+    if let Some(environment) = loaded.as_ref() {
+        return Ok(environment.clone());
+    }
+    let path = find_library()?;
+    let unusable = |why: String| {
+        Error::Unavailable(format!("{}: ONNX Runtime cannot be loaded: {why}", path.display()))
+    };
+    let environment = ort::init_from(&path)
+        .map_err(|e| unusable(e.to_string()))?
+        .with_name("voxmask")
+        .with_telemetry(false)
+        .build()
+        .map_err(|e| unusable(first_line(&e)))?;
+    *loaded = Some(environment.clone());
+    Ok(environment)
+}
+
+/// Looks for ONNX Runtime's library: `ORT_DYLIB_PATH`, beside the executable, `lib` in one of the
+/// three folders above it (an installed `bin`, a cargo build), the `onnxruntime` package of the
+/// Python environment that the executable is installed in.
+fn find_library() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()) {
+        let path = PathBuf::from(path);
+        if path.is_file() {
+            return Ok(path);
+        }
+        return Err(Error::Unavailable(format!(
+            "{}: ORT_DYLIB_PATH names no file; point it to libonnxruntime.so",
+            path.display()
+        )));
+    }
+    let executable = std::env::current_exe()
+        .and_then(std::fs::canonicalize)
+        .map_err(|e| Error::Unavailable(format!("the executable's own path is unknown: {e}")))?;
+    let folders = executable.parent().map(folders).unwrap_or_default();
+    folders
+        .iter()
+        .find_map(|folder| library_in(folder))
+        .ok_or_else(|| {
+            Error::Unavailable(
+                "ONNX Runtime (libonnxruntime.so, 1.17 or newer) is not found; run `make setup` in \
+                 the source folder, or `pip install onnxruntime` into the environment of a \
+                 pip-installed voxmask, or set ORT_DYLIB_PATH to the library"
+                    .to_owned(),
+            )
+        })
+}
+
+fn folders(beside: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![beside.to_owned()];
+    folders.extend(beside.ancestors().skip(1).take(3).map(|a| a.join("lib")));
+    let pythons = beside.parent().map(|prefix| std::fs::read_dir(prefix.join("lib")));
+    let mut packages: Vec<PathBuf> = pythons
+        .and_then(std::io::Result::ok)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|python| python.path().join("site-packages/onnxruntime/capi"))
+        .collect();
+    packages.sort();
+    folders.append(&mut packages);
+    folders
+}
+
+/// The library with the highest name in a folder: `libonnxruntime.so`, `libonnxruntime.so.1.31.1`.
+fn library_in(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let named = name == "libonnxruntime.so"
+            || name.starts_with("libonnxruntime.so.")
+            || name == "libonnxruntime.dylib";
+        named && path.is_file()
+    };
+    entries.flatten().map(|entry| entry.path()).filter(is_library).max()
+}
