@@ -23,7 +23,7 @@ test: setup $(VENV)/ready
 lint: $(DENY)
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings -A rustdoc::broken_intra_doc_links" \
+	RUSTDOCFLAGS="-D warnings -A rustdoc::broken_intra_doc_links -A rustdoc::private_intra_doc_links" \
 	  cargo doc --locked --no-deps --document-private-items --quiet
 	$(DENY) --locked --log-level error check bans licenses sources
 
