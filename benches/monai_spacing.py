@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from monai.transforms import EnsureChannelFirst, LoadImage, SaveImage, Spacing
 
@@ -20,7 +21,7 @@ def main() -> None:
     torch.set_num_threads(int(sys.argv[4]))
     start = time.perf_counter()
     image = EnsureChannelFirst()(LoadImage(image_only=True)(source))
-    image = Spacing(pixdim=(spacing,) * 3, mode="bilinear")(image)
+    image = Spacing(pixdim=(spacing,) * 3, mode="bilinear", dtype=np.float32)(image)
     folder, name = Path(target).parent, Path(target).name.removesuffix(".nii.gz")
     save = SaveImage(
         output_dir=folder,

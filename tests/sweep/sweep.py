@@ -19,7 +19,7 @@ import nibabel
 import numpy as np
 
 PROGRAMS = Path(__file__).parents[2] / "target/release"
-GRID_FIELDS = ["dim", "pixdim", "sform_code", "qform_code", "srow_x", "srow_y", "srow_z"]
+GRID_FIELDS = ["sform_code", "qform_code", "srow_x", "srow_y", "srow_z"]
 GRID_FIELDS += ["quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"]
 TEXT_FIELDS = ["descrip", "aux_file", "intent_name", "db_name"]
 
@@ -99,6 +99,8 @@ def check_mask(path: Path, scan: nibabel.Nifti1Image) -> np.ndarray:
         # Bytes, so that NaN equals NaN and -0 differs from 0.
         if mask.header[name].tobytes() != scan.header[name].tobytes():
             raise Failure(f"{path.name}: {name} differs from the scan's")
+    if mask.header["pixdim"][:4].tobytes() != scan.header["pixdim"][:4].tobytes():
+        raise Failure(f"{path.name}: pixdim differs from the scan's")
     for name in TEXT_FIELDS:
         if mask.header[name].tobytes().strip(b"\0"):
             raise Failure(f"{path.name}: {name} holds text")
