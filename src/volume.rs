@@ -8,11 +8,13 @@ pub mod coarse_grid;
 pub mod geometry;
 pub mod nifti;
 pub mod orientation;
+pub mod summary;
 
 pub use bounding_box::BoundingBox;
 pub use geometry::{Affine, Geometry, Point, Shape, Spacing};
 pub use nifti::{read_image, read_label_map, read_mask, write_image, write_label_map, write_mask};
 pub use orientation::Orientation;
+pub use summary::Summary;
 
 /// Voxels of one type on a grid, `i` fastest; `voxels.len()` is the product of the shape.
 #[derive(Clone, Debug, PartialEq)]

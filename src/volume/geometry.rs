@@ -1,5 +1,7 @@
 //! The grid of a volume: how many voxels, and where they lie in the world.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{BoundingBox, Orientation};
@@ -11,7 +13,8 @@ pub type Shape = [usize; 3];
 pub type Point = [f64; 3];
 
 /// Distance between voxel centres along i, j, k, in mm; all positive and finite.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "[f64; 3]", into = "[f64; 3]")]
 pub struct Spacing([f64; 3]);
 
 /// Index to point: the upper three rows of a 4×4 matrix, mm, RAS+.
@@ -246,6 +249,40 @@ impl TryFrom<[f64; 3]> for Spacing {
                 "spacing must be three positive numbers [mm], got {mm:?}"
             ))
         }
+    }
+}
+
+impl From<Spacing> for [f64; 3] {
+    fn from(spacing: Spacing) -> Self {
+        spacing.0
+    }
+}
+
+impl FromStr for Spacing {
+    type Err = String;
+
+    /// Reads `1,1,2.5`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("spacing must be three numbers [mm] such as 1,1,2.5, got {text:?}");
+        let numbers: Result<Vec<f64>, _> = text.split(',').map(|n| n.trim().parse()).collect();
+        let mm = <[f64; 3]>::try_from(numbers.map_err(|_| wrong())?).map_err(|_| wrong())?;
+        Self::try_from(mm)
+    }
+}
+
+impl schemars::JsonSchema for Spacing {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Spacing".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Distance between voxel centres along i, j, k [mm].",
+            "type": "array",
+            "items": { "type": "number", "exclusiveMinimum": 0 },
+            "minItems": 3,
+            "maxItems": 3
+        })
     }
 }
 
