@@ -20,6 +20,7 @@ pub mod error;
 pub mod file;
 pub mod network;
 pub mod ops;
+pub mod picture;
 pub mod report;
 pub mod step;
 pub mod steps;
