@@ -1,1 +1,10 @@
 //! Pure functions on volumes: no files, no configuration, no logging.
+//!
+//! Each gives the same bits whatever the number of threads. Lengths are millimetres, so that a
+//! result does not depend on how fine or how oblique the grid is.
+
+pub mod components;
+pub mod interpolate;
+
+#[cfg(test)]
+pub(crate) mod phantom;

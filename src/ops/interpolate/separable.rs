@@ -1,0 +1,353 @@
+//! Grids with parallel axes: one axis after the other, in blocks of slices.
+//!
+//! A block of target slices reads the source slices that it needs row by row, sums them into planes,
+//! then sums along the planes' second and first axis. Beyond source and target only the planes of
+//! the blocks under way are held, and a block's size does not depend on the number of threads.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Coarsening;
+use super::grid_map::{AxisMap, GridMap};
+use super::prefilter;
+use super::taps::{Kernel, Taps};
+use crate::volume::Shape;
+
+/// What to read for each target voxel, worked out once.
+pub(super) struct Plan {
+    source: Shape,
+    target: Shape,
+    /// Source axis that each target axis runs along.
+    axes: [usize; 3],
+    /// Weights along each target axis.
+    taps: [Taps; 3],
+}
+
+impl Plan {
+    /// A plan to interpolate.
+    pub fn new(map: &GridMap, axes: &[AxisMap; 3], kernel: Kernel, coarsening: Coarsening) -> Self {
+        Self {
+            source: map.source,
+            target: map.target,
+            axes: axes.map(|axis| axis.axis),
+            taps: [0, 1, 2].map(|t| Taps::new(&axes[t], kernel, coarsening)),
+        }
+    }
+
+    /// A plan that stays on the source's grid, with the given weights along each axis.
+    pub fn in_place(source: Shape, taps: impl Fn(&AxisMap) -> Taps) -> Self {
+        Self {
+            source,
+            target: source,
+            axes: [0, 1, 2],
+            taps: [0, 1, 2].map(|axis| taps(&AxisMap::identity(axis, source[axis]))),
+        }
+    }
+
+    /// Source axes along a plane's rows and across them, and the target axes they belong to.
+    fn plane(&self) -> Plane<'_> {
+        let first = if self.axes[2] == 0 { 1 } else { 0 };
+        let transposed = self.axes[0] != first;
+        let (along, across) = if transposed { (1, 0) } else { (0, 1) };
+        Plane {
+            along: &self.taps[along],
+            across: &self.taps[across],
+            axis_along: self.axes[along],
+            axis_across: self.axes[across],
+            transposed,
+        }
+    }
+
+    /// Target slices in a block. Reading across the source's rows wants many, and so does a
+    /// prefilter, which has to start some slices early.
+    fn block(&self) -> usize {
+        let slices = self.target[2].div_ceil(8);
+        match (self.taps[2].prefilter, self.axes[2]) {
+            (true, _) => slices.clamp(8, 32),
+            (false, 0) => slices.clamp(4, 16),
+            (false, _) => slices.clamp(1, 4),
+        }
+    }
+
+    /// Source slices that the target slices `range` of the inside need, prefilter included.
+    fn span(&self, range: Range<usize>) -> Range<usize> {
+        let taps = &self.taps[2];
+        let span = taps.span(range);
+        if !taps.prefilter {
+            return span;
+        }
+        span.start.saturating_sub(prefilter::MEMORY)
+            ..(span.end + prefilter::MEMORY).min(taps.needed.len())
+    }
+}
+
+/// A source plane across the target's k: `transposed` when its rows run along the target's j.
+#[derive(Clone, Copy)]
+struct Plane<'a> {
+    along: &'a Taps,
+    across: &'a Taps,
+    axis_along: usize,
+    axis_across: usize,
+    transposed: bool,
+}
+
+impl Plane<'_> {
+    fn width(&self) -> usize {
+        self.along.needed.len()
+    }
+
+    fn height(&self) -> usize {
+        self.across.needed.len()
+    }
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    /// One row of each source slice of a block.
+    rows: Vec<f32>,
+    /// A run of voxels along the source's i, across slices.
+    run: Vec<f32>,
+    /// A plane for each target slice of a block.
+    planes: Vec<f32>,
+    /// A row summed across a plane.
+    row: Vec<f32>,
+    /// A finished slice, or its row.
+    finished: Vec<f32>,
+}
+
+/// Interpolates `source`; `convert` turns values into what is kept, `fill` too.
+pub(super) fn interpolate<T, O>(
+    source: &[T],
+    plan: &Plan,
+    fill: f32,
+    convert: impl Fn(f32) -> O + Sync,
+) -> Vec<O>
+where
+    T: Copy + Into<f32> + Sync,
+    O: Copy + Default + Send,
+{
+    let slice = plan.target[0] * plan.target[1];
+    let block = plan.block();
+    let mut target = vec![O::default(); slice * plan.target[2]];
+    let blocks = target.par_chunks_mut(slice * block).enumerate();
+    blocks.for_each_init(Scratch::default, |scratch, (n, slices)| {
+        let inside = &plan.taps[2].inside;
+        let last = n * block + slices.len() / slice;
+        let range =
+            (n * block).clamp(inside.start, inside.end)..last.clamp(inside.start, inside.end);
+        if !range.is_empty() {
+            let range = range.start - inside.start..range.end - inside.start;
+            sum_slices(source, plan, range, scratch);
+        }
+        let mut planes = 0;
+        for (k, slice) in (n * block..).zip(slices.chunks_mut(slice)) {
+            if inside.contains(&k) && !plan.plane().along.inside.is_empty() {
+                finish_slice(plan, planes, scratch, fill);
+                planes += 1;
+                write_slice(plan, &scratch.finished, slice, &convert);
+            } else {
+                slice.fill(convert(fill));
+            }
+        }
+    });
+    target
+}
+
+/// Sums source slices into one plane for each target slice of `range`.
+fn sum_slices<T>(source: &[T], plan: &Plan, range: Range<usize>, scratch: &mut Scratch)
+where
+    T: Copy + Into<f32>,
+{
+    let plane = plan.plane();
+    let (width, height) = (plane.width(), plane.height());
+    let taps = &plan.taps[2];
+    let span = plan.span(range.clone());
+    scratch.rows.resize(span.len() * width, 0.0);
+    scratch.planes.resize(range.len() * width * height, 0.0);
+    for line in 0..height {
+        load_rows(source, plan, (span.clone(), line), scratch);
+        if taps.prefilter {
+            prefilter::across(&mut scratch.rows[..span.len() * width], width);
+        }
+        for (p, n) in range.clone().enumerate() {
+            let start = (taps.starts[n] - span.start) * width;
+            let at = (p * height + line) * width;
+            weighted_sum(
+                &scratch.rows[start..],
+                taps.weights_of(n),
+                &mut scratch.planes[at..at + width],
+            );
+        }
+    }
+}
+
+/// Loads row `line` of the source slices `span` as `f32`, both counted from the first that is needed.
+fn load_rows<T>(source: &[T], plan: &Plan, place: (Range<usize>, usize), scratch: &mut Scratch)
+where
+    T: Copy + Into<f32>,
+{
+    let (span, line) = place;
+    let plane = plan.plane();
+    let width = plane.width();
+    let strides = [1, plan.source[0], plan.source[0] * plan.source[1]];
+    let base = (plane.across.needed.start + line) * strides[plane.axis_across]
+        + plane.along.needed.start * strides[plane.axis_along]
+        + (plan.taps[2].needed.start + span.start) * strides[plan.axes[2]];
+    if plane.axis_along == 0 {
+        for (n, row) in scratch.rows.chunks_mut(width).take(span.len()).enumerate() {
+            convert_run(&source[base + n * strides[plan.axes[2]]..], row);
+        }
+        return;
+    }
+    scratch.run.resize(span.len(), 0.0);
+    for x in 0..width {
+        convert_run(
+            &source[base + x * strides[plane.axis_along]..],
+            &mut scratch.run,
+        );
+        for (n, &value) in scratch.run.iter().enumerate() {
+            scratch.rows[n * width + x] = value;
+        }
+    }
+}
+
+/// Sums plane `p` across and along into `scratch.finished`, in the plane's order; `fill` outside.
+fn finish_slice(plan: &Plan, p: usize, scratch: &mut Scratch, fill: f32) {
+    let plane = plan.plane();
+    let (width, height) = (plane.width(), plane.height());
+    let (along, across) = if plane.transposed { (1, 0) } else { (0, 1) };
+    let row_length = plan.target[along];
+    let values = &mut scratch.planes[p * width * height..][..width * height];
+    if plane.across.prefilter {
+        prefilter::across(values, width);
+    }
+    scratch.row.resize(width, 0.0);
+    scratch.finished.clear();
+    scratch
+        .finished
+        .resize(row_length * plan.target[across], fill);
+    let rows = scratch.finished.chunks_mut(row_length);
+    let rows = rows
+        .skip(plane.across.inside.start)
+        .take(plane.across.inside.len());
+    for (n, finished) in rows.enumerate() {
+        let start = plane.across.starts[n] * width;
+        weighted_sum(
+            &values[start..],
+            plane.across.weights_of(n),
+            &mut scratch.row,
+        );
+        if plane.along.prefilter {
+            prefilter::across(&mut scratch.row, 1);
+        }
+        sum_along(
+            &scratch.row,
+            plane.along,
+            &mut finished[plane.along.inside.clone()],
+        );
+    }
+}
+
+/// Writes a finished slice in the target's order.
+fn write_slice<O>(plan: &Plan, finished: &[f32], slice: &mut [O], convert: &impl Fn(f32) -> O) {
+    if !plan.plane().transposed {
+        for (kept, &value) in slice.iter_mut().zip(finished) {
+            *kept = convert(value);
+        }
+        return;
+    }
+    let [width, height, _] = plan.target;
+    for (j, row) in slice.chunks_mut(width).enumerate() {
+        for (kept, value) in row.iter_mut().zip(finished[j..].iter().step_by(height)) {
+            *kept = convert(*value);
+        }
+    }
+}
+
+fn convert_run<T: Copy + Into<f32>>(source: &[T], run: &mut [f32]) {
+    for (value, &stored) in run.iter_mut().zip(source) {
+        *value = stored.into();
+    }
+}
+
+/// Sums as many rows of `rows` as there are weights.
+fn weighted_sum(rows: &[f32], weights: &[f32], sum: &mut [f32]) {
+    let width = sum.len();
+    match *weights {
+        [first] => {
+            for (sum, a) in sum.iter_mut().zip(rows) {
+                *sum = first * a;
+            }
+        }
+        [first, second, ref rest @ ..] => {
+            for ((sum, a), b) in sum.iter_mut().zip(rows).zip(&rows[width..]) {
+                *sum = first * a + second * b;
+            }
+            for (n, weight) in rest.iter().enumerate() {
+                for (sum, a) in sum.iter_mut().zip(&rows[(n + 2) * width..]) {
+                    *sum += weight * a;
+                }
+            }
+        }
+        [] => sum.fill(0.0),
+    }
+}
+
+/// Sums along one row for each target index.
+fn sum_along(row: &[f32], taps: &Taps, sums: &mut [f32]) {
+    match taps.count {
+        1 => sum_along_fixed::<1>(row, taps, sums),
+        2 => sum_along_fixed::<2>(row, taps, sums),
+        3 => sum_along_fixed::<3>(row, taps, sums),
+        4 => sum_along_fixed::<4>(row, taps, sums),
+        count => {
+            let weights = taps.weights.chunks_exact(count);
+            for ((sum, &start), weights) in sums.iter_mut().zip(&taps.starts).zip(weights) {
+                let values = &row[start..start + count];
+                *sum = weights.iter().zip(values).map(|(w, v)| w * v).sum();
+            }
+        }
+    }
+}
+
+fn sum_along_fixed<const COUNT: usize>(row: &[f32], taps: &Taps, sums: &mut [f32]) {
+    let (weights, _) = taps.weights.as_chunks::<COUNT>();
+    for ((sum, &start), weights) in sums.iter_mut().zip(&taps.starts).zip(weights) {
+        let values = &row[start..start + COUNT];
+        let mut total = weights[0] * values[0];
+        for n in 1..COUNT {
+            total += weights[n] * values[n];
+        }
+        *sum = total;
+    }
+}
+
+/// Takes the closest voxel; `fill` lies outside.
+pub(super) fn nearest<T>(source: &[T], map: &GridMap, axes: &[AxisMap; 3], fill: T) -> Vec<T>
+where
+    T: Copy + Send + Sync,
+{
+    let strides = [1, map.source[0], map.source[0] * map.source[1]];
+    let offsets = axes.map(|axis| {
+        let closest = |t: usize| (axis.coordinate(t) + 0.5).floor() as usize;
+        axis.inside()
+            .map(|t| closest(t) * strides[axis.axis])
+            .collect::<Vec<_>>()
+    });
+    let inside = axes.map(|axis| axis.inside());
+    let mut target = vec![fill; map.target.iter().product()];
+    let rows = target.par_chunks_mut(map.target[0]).enumerate();
+    rows.with_min_len(16).for_each(|(n, row)| {
+        let (j, k) = (n % map.target[1], n / map.target[1]);
+        if !inside[1].contains(&j) || !inside[2].contains(&k) {
+            return;
+        }
+        let base = offsets[1][j - inside[1].start] + offsets[2][k - inside[2].start];
+        for (value, offset) in row[inside[0].clone()].iter_mut().zip(&offsets[0]) {
+            *value = source[base + offset];
+        }
+    });
+    target
+}
