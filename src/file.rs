@@ -1,28 +1,291 @@
 //! Files as a whole: written whole or not at all, read by content, named by digest.
 
-use std::io::Write;
-use std::path::Path;
+pub mod gzip;
 
-use crate::error::Result;
+use std::fs::{File, Permissions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
-/// Writes a file through `fill`, whole or not at all: a temporary sibling first, then a rename.
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// Mode of a new file before the umask acts: readable to the lab group where the umask lets it be.
+const MODE: u32 = 0o666;
+
+/// Writes a file through `fill`, whole or not at all: under no name, or that of a temporary sibling,
+/// until it is complete.
+///
+/// Without `overwrite` a file that appears at `path` meanwhile is not replaced either.
 ///
 /// # Errors
 /// Exit 73; also when the file exists and `overwrite` is false. Nothing is left behind.
 pub fn write_whole(
-    _path: &Path,
-    _overwrite: bool,
-    _fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    path: &Path,
+    overwrite: bool,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    todo!()
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            return Err(Error::unwritable(path, "is there and is no regular file"));
+        }
+        Ok(_) if !overwrite => return Err(exists(path)),
+        _ => {}
+    }
+    let written = Draft::new(path).and_then(|draft| {
+        let mut writer = BufWriter::with_capacity(1 << 18, draft.file());
+        fill(&mut writer)?;
+        writer.flush()?;
+        drop(writer);
+        draft.publish(path, overwrite)
+    });
+    written.map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => exists(path),
+        io::ErrorKind::StorageFull => {
+            Error::unwritable(path, "the disk is full; free some space and run again")
+        }
+        io::ErrorKind::QuotaExceeded => Error::unwritable(
+            path,
+            "the disk quota is used up; free some space and run again",
+        ),
+        _ => Error::unwritable(path, e),
+    })
+}
+
+fn exists(path: &Path) -> Error {
+    Error::unwritable(path, "exists already; use --overwrite to replace it")
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A file that is being written and goes away with its process unless it is published.
+enum Draft {
+    /// Has no name at all: not even SIGKILL leaves anything.
+    Unnamed(File),
+    /// Has a name of its own beside the final one, where the file system offers nothing better.
+    Named(NamedTempFile),
+}
+
+impl Draft {
+    fn new(path: &Path) -> io::Result<Self> {
+        match Self::unnamed(folder_of(path)) {
+            Some(draft) => Ok(draft),
+            None => Self::named(path),
+        }
+    }
+
+    /// `None` where the file system (NFS, some overlays) or the missing `/proc` does not allow it.
+    fn unnamed(folder: &Path) -> Option<Self> {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(folder, flags, Mode::from_raw_mode(MODE)).ok()?);
+        descriptor_path(&file)
+            .exists()
+            .then_some(Self::Unnamed(file))
+    }
+
+    fn named(path: &Path) -> io::Result<Self> {
+        tempfile::Builder::new()
+            .prefix(".voxmask-")
+            .suffix(".part")
+            .permissions(Permissions::from_mode(MODE))
+            .tempfile_in(folder_of(path))
+            .map(Self::Named)
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    fn publish(self, path: &Path, overwrite: bool) -> io::Result<()> {
+        match self {
+            Self::Unnamed(file) => publish_unnamed(&file, path, overwrite),
+            Self::Named(file) if overwrite => {
+                file.persist(path).map_err(|e| e.error)?;
+                Ok(())
+            }
+            Self::Named(file) => {
+                file.persist_noclobber(path).map_err(|e| e.error)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn descriptor_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+fn publish_unnamed(file: &File, path: &Path, overwrite: bool) -> io::Result<()> {
+    match link(file, path) {
+        Err(e) if overwrite && e.kind() == io::ErrorKind::AlreadyExists => {}
+        done => return done,
+    }
+    // A link never replaces, a rename does: link under a name of our own first.
+    let beside = tempfile::Builder::new()
+        .prefix(".voxmask-")
+        .suffix(".part")
+        .make_in(folder_of(path), |name| link(file, name))?;
+    beside.into_temp_path().persist(path).map_err(|e| e.error)
+}
+
+fn link(file: &File, path: &Path) -> io::Result<()> {
+    let from = descriptor_path(file);
+    rustix::fs::linkat(CWD, &from, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
+    Ok(())
 }
 
 /// SHA-256 of a file, in lower-case hexadecimal.
 ///
 /// # Errors
 /// Exit 66 when it cannot be read.
-pub fn sha256(_path: &Path) -> Result<String> {
-    todo!()
+pub fn sha256(path: &Path) -> Result<String> {
+    let unreadable = |e| Error::unreadable(path, e);
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => digest.update(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(unreadable(e)),
+        }
+    }
+    Ok(digest
+        .finalize()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_file_appears_whole_with_the_mode_that_the_umask_leaves() {
+        let folder = folder();
+        let path = folder.path().join("größe.txt");
+        write_whole(&path, false, |w| w.write_all(b"abc")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"abc");
+        assert_eq!(names(folder.path()), ["größe.txt"]);
+        let plain = folder.path().join("plain");
+        File::create(&plain).unwrap();
+        let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&plain));
+    }
+
+    #[test]
+    fn an_existing_file_is_replaced_only_when_asked_for() {
+        let folder = folder();
+        let path = folder.path().join("a");
+        std::fs::write(&path, b"old").unwrap();
+        let refused = write_whole(&path, false, |w| w.write_all(b"new")).unwrap_err();
+        assert_eq!(refused.exit_code(), 73);
+        assert!(refused.to_string().contains("--overwrite"), "{refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        write_whole(&path, true, |w| w.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_not_replaced() {
+        let folder = folder();
+        let path = folder.path().join("a");
+        let refused = write_whole(&path, false, |w| {
+            std::fs::write(&path, b"other")?;
+            w.write_all(b"mine")
+        });
+        assert_eq!(refused.unwrap_err().exit_code(), 73);
+        assert_eq!(std::fs::read(&path).unwrap(), b"other");
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn nothing_is_left_when_filling_fails() {
+        let folder = folder();
+        let path = folder.path().join("a");
+        let failed = write_whole(&path, true, |w| {
+            w.write_all(&[0; 1 << 20])?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        let failed = failed.unwrap_err();
+        assert_eq!(failed.exit_code(), 73);
+        assert!(failed.to_string().contains("disk is full"), "{failed}");
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_named_draft_does_the_same_where_unnamed_ones_are_not_known() {
+        let folder = folder();
+        let path = folder.path().join("a");
+        let draft = |text: &[u8]| {
+            let draft = Draft::named(&path).unwrap();
+            draft.file().write_all(text).unwrap();
+            draft
+        };
+        drop(draft(b"dropped"));
+        assert!(names(folder.path()).is_empty());
+        draft(b"one").publish(&path, false).unwrap();
+        assert!(draft(b"two").publish(&path, false).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        draft(b"three").publish(&path, true).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"three");
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn folders_and_devices_are_no_place_to_write() {
+        let folder = folder();
+        for path in [
+            folder.path(),
+            Path::new("/dev/null"),
+            Path::new("/no/such/folder/a"),
+        ] {
+            let refused = write_whole(path, true, |_| Ok(())).unwrap_err();
+            assert_eq!(refused.exit_code(), 73, "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_standard_example() {
+        // FIPS 180-2, appendix B.1
+        let folder = folder();
+        let path = folder.path().join("abc");
+        std::fs::write(&path, b"abc").unwrap();
+        assert_eq!(
+            sha256(&path).unwrap(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(
+            sha256(&folder.path().join("none")).unwrap_err().exit_code(),
+            66
+        );
+    }
 }
 
 /// SHA-256 of bytes in memory, in lower-case hexadecimal.

@@ -1,0 +1,465 @@
+//! Voxels of a file whose header was checked, in the type that they are wanted in.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytemuck::Pod;
+use memmap2::Mmap;
+use rayon::prelude::*;
+
+use super::header::{Datatype, Header, SIZE_2, Scaling};
+use crate::error::{Error, Result};
+use crate::file::gzip;
+use crate::volume::{Image, LabelMap, Mask, Samples, Scaled, Volume};
+
+/// Voxels that one task converts or checks.
+const RUN: usize = 1 << 16;
+
+/// An open file with a checked header, large enough for the voxels that the header speaks of.
+pub(super) struct VolumeFile {
+    pub header: Header,
+    /// The file of the voxels, for messages.
+    path: PathBuf,
+    content: Content,
+}
+
+impl VolumeFile {
+    /// Opens a file and checks everything but its voxels.
+    pub fn open(path: &Path) -> Result<Self> {
+        let header_path = sibling(path, "img", "hdr");
+        let header_path = header_path.as_deref().unwrap_or(path);
+        let content = Content::open(header_path)?;
+        let unusable = |why: String| Error::unusable(header_path, why);
+        let start = content.start().map_err(|e| unusable(damaged(&e)))?;
+        let header = Header::parse(&start).map_err(unusable)?;
+        warn_of_oddities(header_path, &header);
+        let (path, content) = if header.pair {
+            let voxels = sibling(header_path, "hdr", "img")
+                .ok_or_else(|| unusable("is one of a pair, but not named .hdr".to_owned()))?;
+            let content = Content::open(&voxels)?;
+            (voxels, content)
+        } else {
+            (header_path.to_owned(), content)
+        };
+        let file = Self {
+            header,
+            path,
+            content,
+        };
+        file.check_size()?;
+        Ok(file)
+    }
+
+    /// The file itself, if it is no series.
+    pub fn single_frame(self) -> Result<Self> {
+        match self.header.frames {
+            1 => Ok(self),
+            n => Err(self.unusable(format!("holds {n} frames; a mask or label map holds one"))),
+        }
+    }
+
+    /// Intensities, kept in 16 bits where they were stored in 16 or 8.
+    pub fn image(self, frame: usize) -> Result<Image> {
+        let samples = match self.header.datatype {
+            Datatype::I16 => Samples::I16(self.scaled(self.values(frame)?)?),
+            Datatype::U16 => Samples::U16(self.scaled(self.values(frame)?)?),
+            Datatype::U8 => {
+                let values = self.values::<u8>(frame)?;
+                Samples::I16(self.scaled(self.converted(&values, |v| Ok(v.into()))?)?)
+            }
+            Datatype::I8 => {
+                let values = self.values::<i8>(frame)?;
+                Samples::I16(self.scaled(self.converted(&values, |v| Ok(v.into()))?)?)
+            }
+            Datatype::F32 => Samples::F32(self.floats(frame)?),
+            Datatype::I32 => Samples::F32(self.reals::<i32>(frame)?),
+            Datatype::U32 => Samples::F32(self.reals::<u32>(frame)?),
+            Datatype::I64 => Samples::F32(self.reals::<i64>(frame)?),
+            Datatype::U64 => Samples::F32(self.reals::<u64>(frame)?),
+            Datatype::F64 => Samples::F32(self.reals::<f64>(frame)?),
+        };
+        Ok(Image {
+            samples,
+            geometry: self.header.geometry,
+        })
+    }
+
+    /// 0 or 1 for every voxel.
+    pub fn mask(self) -> Result<Mask> {
+        let voxels = match self.header.datatype {
+            Datatype::U8 => self.zeros_and_ones::<u8>(),
+            Datatype::I8 => self.zeros_and_ones::<i8>(),
+            Datatype::I16 => self.zeros_and_ones::<i16>(),
+            Datatype::U16 => self.zeros_and_ones::<u16>(),
+            Datatype::I32 => self.zeros_and_ones::<i32>(),
+            Datatype::U32 => self.zeros_and_ones::<u32>(),
+            Datatype::I64 => self.zeros_and_ones::<i64>(),
+            Datatype::U64 => self.zeros_and_ones::<u64>(),
+            Datatype::F32 => self.zeros_and_ones::<f32>(),
+            Datatype::F64 => self.zeros_and_ones::<f64>(),
+        }?;
+        Ok(Volume {
+            voxels,
+            geometry: self.header.geometry,
+        })
+    }
+
+    /// An integer for every voxel, exact.
+    pub fn label_map(self) -> Result<LabelMap> {
+        let scaling = self.header.scaling;
+        if scaling != Scaling::NONE {
+            let why = format!(
+                "has labels that are scaled by {} + {}; store them as they are",
+                scaling.slope, scaling.intercept
+            );
+            return Err(self.unusable(why));
+        }
+        let voxels = match self.header.datatype {
+            Datatype::I32 => self.values(0),
+            Datatype::U8 => self.labels::<u8>(),
+            Datatype::I8 => self.labels::<i8>(),
+            Datatype::I16 => self.labels::<i16>(),
+            Datatype::U16 => self.labels::<u16>(),
+            Datatype::U32 => self.labels::<u32>(),
+            Datatype::I64 => self.labels::<i64>(),
+            Datatype::U64 => self.labels::<u64>(),
+            Datatype::F32 => self.labels::<f32>(),
+            Datatype::F64 => self.labels::<f64>(),
+        }?;
+        Ok(Volume {
+            voxels,
+            geometry: self.header.geometry,
+        })
+    }
+
+    fn scaled<T: Stored>(&self, stored: Vec<T>) -> Result<Scaled<T>> {
+        let Scaling { slope, intercept } = self.header.scaling;
+        let (slope, intercept) = (slope as f32, intercept as f32);
+        // No 16-bit value is larger, so that every real value is finite.
+        let largest = 65536.0 * slope.abs() + intercept.abs();
+        if slope == 0.0 || !largest.is_finite() {
+            let scaling = self.header.scaling;
+            return Err(self.unusable(format!("has a scaling out of range: {scaling:?}")));
+        }
+        Ok(Scaled {
+            stored,
+            slope,
+            intercept,
+        })
+    }
+
+    fn floats(&self, frame: usize) -> Result<Vec<f32>> {
+        let mut values: Vec<f32> = self.values(frame)?;
+        let scaling = self.header.scaling;
+        if scaling != Scaling::NONE {
+            let scale = |v: &mut f32| *v = scaling.real(f64::from(*v));
+            values.par_iter_mut().for_each(scale);
+        }
+        self.check_finite(&values)?;
+        Ok(values)
+    }
+
+    fn reals<T: Stored>(&self, frame: usize) -> Result<Vec<f32>> {
+        let values: Vec<T> = self.values(frame)?;
+        let scaling = self.header.scaling;
+        let values = self.converted(&values, |v| Ok(scaling.real(v.to_f64())))?;
+        self.check_finite(&values)?;
+        Ok(values)
+    }
+
+    fn check_finite(&self, values: &[f32]) -> Result<()> {
+        let bad = |run: &[f32]| run.iter().filter(|v| !v.is_finite()).count();
+        match values.par_chunks(RUN).map(bad).sum::<usize>() {
+            0 => Ok(()),
+            n => Err(self.unusable(format!(
+                "holds {n} voxels that are not finite numbers; replace them first"
+            ))),
+        }
+    }
+
+    fn zeros_and_ones<T: Stored>(&self) -> Result<Vec<u8>> {
+        let values: Vec<T> = self.values(0)?;
+        let scaling = self.header.scaling;
+        self.converted(&values, |v| {
+            let real = if scaling == Scaling::NONE {
+                v.to_f64()
+            } else {
+                // As an image reads it, so that 255 * (1 / 255) is 1.
+                scaling.real(v.to_f64()).into()
+            };
+            if real == 0.0 {
+                Ok(0)
+            } else if real == 1.0 {
+                Ok(1)
+            } else {
+                Err(format!("holds the value {real}; a mask holds 0 and 1 only"))
+            }
+        })
+    }
+
+    fn labels<T: Stored>(&self) -> Result<Vec<i32>> {
+        let values: Vec<T> = self.values(0)?;
+        self.converted(&values, |v| {
+            v.to_label().ok_or_else(|| {
+                let value = v.to_f64();
+                format!("holds the value {value}; a label is a whole number of 32 bits")
+            })
+        })
+    }
+
+    /// Converts on all threads; the first voxel that cannot be converted says why.
+    fn converted<T: Stored, U: Pod + Send>(
+        &self,
+        values: &[T],
+        convert: impl Fn(T) -> std::result::Result<U, String> + Sync,
+    ) -> Result<Vec<U>> {
+        let mut converted: Vec<U> = self.zeroed(values.len())?;
+        let runs = converted.par_chunks_mut(RUN).zip(values.par_chunks(RUN));
+        let wrong = runs.find_map_first(|(to, from)| {
+            let mut pairs = to.iter_mut().zip(from);
+            pairs.find_map(|(to, &from)| match convert(from) {
+                Ok(value) => {
+                    *to = value;
+                    None
+                }
+                Err(why) => Some(why),
+            })
+        });
+        match wrong {
+            None => Ok(converted),
+            Some(why) => Err(self.unusable(why)),
+        }
+    }
+
+    /// Voxels of one frame as stored, in this machine's byte order.
+    fn values<T: Stored>(&self, frame: usize) -> Result<Vec<T>> {
+        let count = self.header.geometry.voxel_count();
+        // Cannot overflow: `check_size` has multiplied more.
+        let start = self.header.voxel_offset + (frame * count * size_of::<T>()) as u64;
+        let mut values: Vec<T> = match &self.content {
+            Content::Plain(file, _) => {
+                let mut values: Vec<T> = self.zeroed(count)?;
+                let read = file.read_exact_at(bytemuck::cast_slice_mut(&mut values), start);
+                read.map_err(|e| Error::unreadable(&self.path, e))?;
+                values
+            }
+            Content::Gzip(compressed) => self.inflated(compressed, start, count)?,
+        };
+        if self.header.swapped {
+            values.par_iter_mut().for_each(|v| *v = v.swapped());
+        }
+        Ok(values)
+    }
+
+    fn inflated<T: Stored>(&self, compressed: &[u8], start: u64, count: usize) -> Result<Vec<T>> {
+        let bytes = self.bytes(start, count * size_of::<T>())?;
+        if self.header.frames == 1 {
+            // Everything before the voxels is inflated to the same place, then moved over.
+            let mut values: Vec<T> = self.zeroed(bytes.end.div_ceil(size_of::<T>()))?;
+            let all: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
+            if gzip::inflate_exact(compressed, &mut all[..bytes.end]) {
+                all.copy_within(bytes, 0);
+                values.truncate(count);
+                return Ok(values);
+            }
+        }
+        // Several members or frames, trailing bytes, or damage, which this tells apart.
+        let mut values: Vec<T> = self.zeroed(count)?;
+        let mut members = gzip::Members::new(compressed);
+        let wanted = bytemuck::cast_slice_mut(&mut values);
+        let read = io::copy(&mut (&mut members).take(start), &mut io::sink())
+            .and_then(|_| members.read_exact(wanted))
+            .and_then(|()| io::copy(&mut members, &mut io::sink()));
+        match read {
+            Ok(_) => Ok(values),
+            Err(e) => Err(self.unusable(damaged(&e))),
+        }
+    }
+
+    fn bytes(&self, start: u64, length: usize) -> Result<Range<usize>> {
+        let range = usize::try_from(start)
+            .ok()
+            .and_then(|start| Some(start..start.checked_add(length)?));
+        range.ok_or_else(|| self.unusable("is larger than this machine can address".to_owned()))
+    }
+
+    /// Refuses a header that speaks of more voxels than the file can hold.
+    fn check_size(&self) -> Result<()> {
+        let header = &self.header;
+        let lengths = header.geometry.shape.iter().chain([&header.frames]);
+        let needed = lengths
+            .chain([&header.datatype.bytes()])
+            .try_fold(1_usize, |product, &n| product.checked_mul(n))
+            .and_then(|bytes| header.voxel_offset.checked_add(bytes.try_into().ok()?))
+            .ok_or_else(|| self.unusable("claims more voxels than can be counted".to_owned()))?;
+        let (most, how) = match &self.content {
+            Content::Plain(_, length) => (*length, ""),
+            Content::Gzip(map) => (gzip::most_inflated(map.len() as u64), " (inflated) at most"),
+        };
+        if needed > most {
+            let [i, j, k] = header.geometry.shape;
+            return Err(self.unusable(format!(
+                "is truncated or its header is wrong: {i} x {j} x {k} voxels, {} frame(s), need {needed} bytes, the file holds{how} {most}",
+                header.frames
+            )));
+        }
+        Ok(())
+    }
+
+    fn zeroed<T: Pod>(&self, count: usize) -> Result<Vec<T>> {
+        bytemuck::allocation::try_zeroed_vec(count).map_err(|()| {
+            let needed = (count as f64 * size_of::<T>() as f64 / 1e6).ceil();
+            let path = self.path.display();
+            Error::TryAgain(format!(
+                "{path}: not enough memory for its voxels ({needed} MB)"
+            ))
+        })
+    }
+
+    fn unusable(&self, why: String) -> Error {
+        Error::unusable(&self.path, why)
+    }
+}
+
+fn damaged(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        "ends too early: it is truncated, or holds fewer voxels than its header says".to_owned()
+    } else {
+        format!("is damaged: {error}")
+    }
+}
+
+fn warn_of_oddities(path: &Path, header: &Header) {
+    let name = path.display();
+    let Some(stored) = header.geometry.stored else {
+        return;
+    };
+    if stored.sform_code <= 0 && stored.qform_code <= 0 {
+        tracing::warn!("{name}: says nothing of its place in the world; taken to be LAS, centred");
+    }
+    match stored.xyzt_units & 7 {
+        1 => tracing::warn!("{name}: says its unit is the metre; taken to be the millimetre"),
+        3 => tracing::warn!("{name}: says its unit is the micrometre; taken to be the millimetre"),
+        _ => {}
+    }
+}
+
+/// The other file of a pair: `x.img.gz` to `x.hdr.gz` or `x.hdr`, whichever is there.
+fn sibling(path: &Path, from: &str, to: &str) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let plain = name.strip_suffix(".gz").unwrap_or(name);
+    let stem = plain.strip_suffix(from)?.strip_suffix('.')?;
+    let zipped = path.with_file_name(format!("{stem}.{to}.gz"));
+    let plain = path.with_file_name(format!("{stem}.{to}"));
+    Some(if !plain.exists() && zipped.exists() {
+        zipped
+    } else {
+        plain
+    })
+}
+
+/// A file, compressed or not, whatever its name.
+enum Content {
+    Plain(File, u64),
+    Gzip(Mmap),
+}
+
+impl Content {
+    fn open(path: &Path) -> Result<Self> {
+        let unreadable = |e| Error::unreadable(path, e);
+        let file = File::open(path).map_err(unreadable)?;
+        let found = file.metadata().map_err(unreadable)?;
+        if found.is_dir() {
+            return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+        }
+        if !found.is_file() {
+            return Err(Error::unusable(
+                path,
+                "is no regular file; copy it to one first",
+            ));
+        }
+        if found.len() == 0 {
+            return Err(Error::unusable(path, "is empty"));
+        }
+        let mut magic = [0; 2];
+        match file.read_exact_at(&mut magic, 0) {
+            Ok(()) if gzip::is_gzip(&magic) => {}
+            _ => return Ok(Self::Plain(file, found.len())),
+        }
+        // SAFETY: the map is read only, and dropped before the volume is handed on. A file that
+        // someone shortens meanwhile ends the process with SIGBUS, as for any reader by mmap.
+        let map = unsafe { Mmap::map(&file) };
+        map.map(Self::Gzip).map_err(unreadable)
+    }
+
+    /// The first bytes, as many as the longest header.
+    fn start(&self) -> io::Result<Vec<u8>> {
+        let mut start = Vec::new();
+        let most = SIZE_2 as u64;
+        match self {
+            Self::Plain(file, _) => file.take(most).read_to_end(&mut start)?,
+            Self::Gzip(map) => gzip::Members::new(map).take(most).read_to_end(&mut start)?,
+        };
+        Ok(start)
+    }
+}
+
+impl Scaling {
+    fn real(self, stored: f64) -> f32 {
+        (self.slope * stored + self.intercept) as f32
+    }
+}
+
+/// A type that voxels are stored in.
+trait Stored: Pod + Send + Sync {
+    fn swapped(self) -> Self;
+    /// Exact but for integers beyond 2⁵³.
+    fn to_f64(self) -> f64;
+    /// `None` for what is no whole number of 32 bits.
+    fn to_label(self) -> Option<i32>;
+}
+
+macro_rules! stored_integer {
+    ($($type:ty),*) => {$(
+        impl Stored for $type {
+            fn swapped(self) -> Self {
+                self.swap_bytes()
+            }
+
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+
+            fn to_label(self) -> Option<i32> {
+                self.try_into().ok()
+            }
+        }
+    )*};
+}
+
+macro_rules! stored_float {
+    ($($type:ty),*) => {$(
+        impl Stored for $type {
+            fn swapped(self) -> Self {
+                Self::from_bits(self.to_bits().swap_bytes())
+            }
+
+            fn to_f64(self) -> f64 {
+                self.into()
+            }
+
+            fn to_label(self) -> Option<i32> {
+                let value = f64::from(self);
+                let whole = value.fract() == 0.0;
+                let fits = (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&value);
+                (whole && fits).then_some(value as i32)
+            }
+        }
+    )*};
+}
+
+stored_integer!(u8, i8, i16, u16, i32, u32, i64, u64);
+stored_float!(f32, f64);
