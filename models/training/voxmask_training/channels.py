@@ -3,8 +3,8 @@
 Everything here is a contract with the Rust runtime (`src/network`): the same numbers
 must come out of both. `tests/data/golden` holds a small case of each modality.
 
-Axes are i, j, k of a volume reoriented to closest RAS; `spacing` is in millimetres along
-i, j, k; arrays are float32 unless said otherwise.
+Axes are i, j, k of a volume reoriented to closest RAS; `spacing` is in millimetres
+along i, j, k; arrays are float32 unless said otherwise.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ DETAIL_BELOW_MM = 3.0
 def read_canonical(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read a NIfTI volume in closest RAS order.
 
-    Returns the values after slope and intercept, float32 [i, j, k] (the first volume of a
-    series), and the 4x4 affine from voxel indices to RAS+ millimetres.
+    Returns the values after slope and intercept, float32 [i, j, k] (the first volume of
+    a series), and the 4x4 affine from voxel indices to RAS+ millimetres.
     """
     image = nib.as_closest_canonical(nib.load(path))
     values = np.asanyarray(image.dataobj)
@@ -57,24 +57,31 @@ class CoarseGrid:
     def cells(self) -> tuple[int, int, int]:
         """Number of cells along i, j, k."""
         return tuple(
-            max(1, int(np.ceil(n * s / self.cell - 1e-6))) for n, s in zip(self.shape, self.spacing)
+            max(1, int(np.ceil(n * s / self.cell - 1e-6)))
+            for n, s in zip(self.shape, self.spacing, strict=True)
         )
 
     def positions(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
-        """Centres [mm] of the cells and of the voxels along an axis, from voxel 0's centre."""
+        """Centres [mm] of the cells and of the voxels along an axis, from voxel 0's
+        centre.
+        """
         n, s, m = self.shape[axis], self.spacing[axis], self.cells[axis]
         first = ((n - 1) * s - (m - 1) * self.cell) / 2
         return first + self.cell * np.arange(m), s * np.arange(n)
 
     def pooling_weights(self, axis: int) -> np.ndarray:
-        """[cells, voxels] triangle kernel of half width max(spacing, cell), rows sum to 1."""
+        """[cells, voxels] triangle kernel of half width max(spacing, cell), rows sum
+        to 1.
+        """
         cells, voxels = self.positions(axis)
         width = max(self.spacing[axis], self.cell)
         weights = np.clip(1 - np.abs(cells[:, None] - voxels[None]) / width, 0, None)
         return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
     def interpolation_weights(self, axis: int) -> np.ndarray:
-        """[voxels, cells] linear interpolation between cell centres, clamped outside them."""
+        """[voxels, cells] linear interpolation between cell centres, clamped outside
+        them.
+        """
         cells, voxels = self.positions(axis)
         place = np.clip((voxels - cells[0]) / self.cell, 0, len(cells) - 1)
         low = np.minimum(place.astype(int), max(len(cells) - 2, 0))
@@ -111,7 +118,9 @@ def normalised(values: np.ndarray, ct: bool | None = None) -> tuple[np.ndarray, 
     lowest = float(values.min())
     ct = lowest < CT_BELOW_HU if ct is None else ct
     if ct:
-        return (np.clip(values, *CT_WINDOW_HU) - CT_WINDOW_HU[0]) / np.float32(CT_SCALE_HU), True
+        return (np.clip(values, *CT_WINDOW_HU) - CT_WINDOW_HU[0]) / np.float32(
+            CT_SCALE_HU
+        ), True
     base = min(lowest, 0.0)
     above = values[values > lowest]
     top = float(np.percentile(above, MR_PERCENTILE)) if above.size >= 50 else base + 1
@@ -120,7 +129,8 @@ def normalised(values: np.ndarray, ct: bool | None = None) -> tuple[np.ndarray, 
 
 
 def flat_voxels(values: np.ndarray) -> np.ndarray:
-    """bool [i, j, k]: equal to the next neighbour along every axis of at least 3 voxels.
+    """bool [i, j, k]: equal to the next neighbour along every axis of at least 3
+    voxels.
 
     The last index of an axis looks at its previous neighbour.
     """
@@ -137,7 +147,9 @@ def flat_voxels(values: np.ndarray) -> np.ndarray:
 
 
 def second_difference(x: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Mean of |2x - previous - next| over the axes finer than 3 mm with at least 3 voxels."""
+    """Mean of |2x - previous - next| over the axes finer than 3 mm with at least 3
+    voxels.
+    """
     axes = [a for a in range(3) if spacing[a] < DETAIL_BELOW_MM and x.shape[a] >= 3]
     total = np.zeros(x.shape, np.float32)
     for axis in axes:
@@ -152,7 +164,9 @@ def second_difference(x: np.ndarray, spacing: np.ndarray) -> np.ndarray:
 def channels(
     values: np.ndarray, spacing: np.ndarray, ct: bool | None = None
 ) -> tuple[np.ndarray, CoarseGrid]:
-    """The networks' input [5, mi, mj, mk] (order of `CHANNELS`, no margin) and its grid."""
+    """The networks' input [5, mi, mj, mk] (order of `CHANNELS`, no margin) and its
+    grid.
+    """
     grid = CoarseGrid(tuple(values.shape), tuple(float(s) for s in spacing))
     x, ct = normalised(values, ct)
     intensity = grid.pool(x)

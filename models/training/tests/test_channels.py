@@ -1,0 +1,70 @@
+"""The channels against worked-out values and the golden files of the Rust port."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxmask_training.channels import (
+    CoarseGrid,
+    channels,
+    flat_voxels,
+    normalised,
+    read_canonical,
+    second_difference,
+    spacing_of,
+)
+
+GOLDEN = Path(__file__).parents[3] / "tests" / "data" / "golden"
+
+
+@pytest.mark.parametrize("name", ["ct", "mr"])
+def test_golden_files_are_reproduced(name):
+    values, affine = read_canonical(GOLDEN / f"channels_{name}.nii.gz")
+    assert values.shape == (23, 31, 17)
+    coarse, grid = channels(values, spacing_of(affine))
+    assert grid.cells == (10, 7, 20)
+    np.testing.assert_allclose(
+        coarse, np.load(GOLDEN / f"channels_{name}.npy"), atol=1e-5
+    )
+
+
+def test_grid_is_centred_and_rounds_up():
+    grid = CoarseGrid((10, 1, 3), (1.0, 2.0, 4.0))
+    assert grid.cells == (3, 1, 3)
+    cells, voxels = grid.positions(0)
+    assert cells.mean() == pytest.approx(voxels.mean())
+
+
+def test_pooling_weights_by_hand():
+    # voxels at 0, 1, 2 mm, one cell at 1 mm: weights 3/4, 1, 3/4
+    grid = CoarseGrid((3, 1, 1), (1.0, 1.0, 1.0))
+    np.testing.assert_allclose(grid.pooling_weights(0), [[0.3, 0.4, 0.3]], rtol=1e-6)
+
+
+def test_constants_survive_pooling_and_interpolation():
+    grid = CoarseGrid((11, 20, 5), (1.3, 0.7, 6.0))
+    values = np.full(grid.shape, 2.5, np.float32)
+    np.testing.assert_allclose(grid.pool(values), 2.5, rtol=1e-5)
+    np.testing.assert_allclose(grid.up(grid.pool(values)), 2.5, rtol=1e-5)
+
+
+def test_flat_compares_next_neighbour_and_last_its_previous():
+    values = np.array([5, 5, 1, 1], np.float32).reshape(4, 1, 1)
+    assert flat_voxels(values).ravel().tolist() == [True, False, True, True]
+
+
+def test_second_difference_clamps_at_edges_and_skips_thick_axes():
+    values = np.array([0, 0, 3, 0], np.float32).reshape(4, 1, 1)
+    fine = second_difference(values, np.array([1.0, 1.0, 1.0]))
+    assert fine.ravel().tolist() == [0, 3, 6, 3]
+    assert not second_difference(values, np.array([3.0, 1.0, 1.0])).any()
+
+
+def test_normalised_scales_ct_and_mr():
+    ct, is_ct = normalised(np.array([-1024, -1000, 0, 2000], np.float32))
+    assert is_ct and ct.tolist() == [0, 0, 1, 2.5]
+    mr, is_ct = normalised(np.arange(1001, dtype=np.float32))
+    assert not is_ct
+    assert mr[0] == 0
+    assert mr[1000] == pytest.approx(1000 / np.percentile(np.arange(1, 1001), 99.5))

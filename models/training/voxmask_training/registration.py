@@ -1,0 +1,93 @@
+"""Affines from the MNI template to heads that have none yet, by `niimath -allineate`.
+
+    python -m voxmask_training.registration --data DIR [--work DIR]
+
+The header's origin is centred first: far off, it makes the registration fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from .channels import CT_BELOW_HU, read_canonical
+
+HEAD_CENTRE_MNI_MM = np.array([0.0, -18.0, 5.0])
+HEIGHT_ABOVE_CENTRE_MM = 85.0
+
+
+def niimath() -> str:
+    """Path of the niimath program that the package brings."""
+    import niimath as package
+
+    return str(next((Path(package.__file__).parent / "bin").glob("niimath*")))
+
+
+def centred(values: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """The affine with the head's middle (by height from the vertex) at MNI's."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    level = values > np.percentile(values, 60)
+    rows = np.flatnonzero(level.mean((0, 1)) > 0.1)
+    top = rows[-1] if len(rows) else values.shape[2] - 1
+    i, j = (np.array(values.shape[:2]) - 1) / 2
+    k = max(top - HEIGHT_ABOVE_CENTRE_MM / spacing[2], 0)
+    out = affine.copy()
+    out[:3, 3] = HEAD_CENTRE_MNI_MM - affine[:3, :3] @ np.array([i, j, k])
+    return out
+
+
+def register(path: Path, template: Path, lowest_mm: float | None = None) -> np.ndarray:
+    """4x4 from the MNI template's mm to the scan's. Keeps `lowest_mm` below the vertex
+    only.
+    """
+    values, affine = read_canonical(path)
+    values = np.clip(values, -200, 300) + 200 if values.min() < CT_BELOW_HU else values
+    start = centred(values, affine)
+    if lowest_mm:
+        cut = max(0, int(values.shape[2] - lowest_mm / np.linalg.norm(affine[:3, 2])))
+        values = values[:, :, cut:]
+        for matrix in (affine, start):
+            matrix[:3, 3] += matrix[:3, 2] * cut
+    with tempfile.TemporaryDirectory() as folder:
+        scan, out, matrix = (
+            Path(folder) / n for n in ("scan.nii.gz", "mni.nii.gz", "m.json")
+        )
+        nib.save(nib.Nifti1Image(values.astype(np.float32), start), scan)
+        command = [niimath(), scan, "-allineate", template, "-savemat", matrix, out]
+        subprocess.run([str(c) for c in command], check=True, capture_output=True)
+        fixed_to_moving = np.array(json.loads(matrix.read_text())["fixed_to_moving"])
+    return affine @ np.linalg.inv(start) @ fixed_to_moving
+
+
+def main() -> None:
+    """Register every head with a face (or a part of it) that has no affine yet."""
+    from .sources import default_work, read_table
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=default_work())
+    args = parser.parse_args()
+    folder = args.work / "registrations"
+    folder.mkdir(parents=True, exist_ok=True)
+    template = args.data / "defacing_templates" / "MNI152_2009_SSW.nii.gz"
+    for row in read_table(args.data):
+        stem = row["stem"]
+        known = args.data / "registrations" / f"{stem}.json"
+        wanted = row["face"].startswith("intact") and "head" in row["region"]
+        if not wanted or known.exists() or (folder / f"{stem}.json").exists():
+            continue
+        tall = 230.0 if row["region"] != "head" else None
+        matrix = register(row["path"], template, tall)
+        text = json.dumps({"mni_to_scan_world_mm": matrix.tolist()})
+        (folder / f"{stem}.json").write_text(text)
+        print(stem, np.round(np.linalg.det(matrix[:3, :3]), 3), flush=True)
+
+
+if __name__ == "__main__":
+    main()

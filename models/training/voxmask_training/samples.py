@@ -1,0 +1,416 @@
+"""Training samples: coarse channels with their foreground and anonymization area.
+
+    python -m voxmask_training.samples --data DIR [--work DIR] --seed 1 --count 2000
+
+Two fifths are heads that a simulated tool altered (half real, half painted label maps),
+a fifth intact, skull-stripped or cut heads, two fifths any other volume with a
+reference. Every sample lies in a folder of its subject,
+WORK/samples/SUBJECT/SEED_INDEX.npz, so that a fold leaves out whole folders. Sample
+number INDEX of a seed is always the same one; what is there already is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import time
+import traceback
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import scipy.ndimage as nd
+
+from . import scenes
+from .alterations import altered
+from .channels import channels
+from .painting import paint
+from .scan import Scan, cropped, resampled
+from .sources import (
+    LabelMap,
+    Volume,
+    default_work,
+    read_label_map,
+    read_volumes,
+    safe_name,
+)
+from .templates import Templates
+
+LABEL_MAPS = tuple(f"head_{n:02d}" for n in range(1, 21))
+MOST_VOXELS = 3_500_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A finished scan and what was done to it."""
+
+    scan: Scan
+    kind: str
+    fill: str
+    altered: bool
+
+
+class Engine:
+    """Draws samples from the volumes and label maps of a data folder."""
+
+    def __init__(self, data: Path, work: Path, subjects: list[str] | None = None):
+        self.data, self.work = data, work
+        volumes = [v for v in read_volumes(data, work) if v.quality]
+        self.volumes = [v for v in volumes if not subjects or v.subject in subjects]
+        self.maps = [n for n in LABEL_MAPS if not subjects or n in subjects]
+        for volume in self.volumes:
+            volume.prepare()
+        heads = [
+            v
+            for v in self.volumes
+            if v.face.startswith("intact") and "head" in v.region
+        ]
+        self.faces = [v for v in heads if v.mni is not None]
+        stripped = [v for v in self.volumes if v.face == "skullstripped"]
+        self.intact_heads = heads + stripped
+        known = {v.stem for v in self.intact_heads}
+        self.others = [v for v in self.volumes if v.stem not in known]
+        self.templates = Templates(data)
+        self.read_maps: dict[str, LabelMap] = {}
+
+    def label_map(self, name: str) -> LabelMap:
+        """A label map, kept in memory."""
+        if name not in self.read_maps:
+            self.read_maps[name] = read_label_map(name, self.data, self.work)
+        return self.read_maps[name]
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """The next sample."""
+        u = rng.random()
+        if u < 0.4 and (self.faces or self.maps):
+            if (rng.random() < 0.5 and self.faces) or not self.maps:
+                return finished(
+                    rng, *self.alter(rng, real(rng, self.pick(rng, self.faces)))
+                )
+            return finished(rng, *self.alter(rng, self.painted(rng)))
+        if (u < 0.6 or not self.others) and (self.maps or self.intact_heads):
+            if (rng.random() < 0.5 and self.intact_heads) or not self.maps:
+                volume = self.pick(rng, self.intact_heads)
+                kind = "skull-stripped" if volume.face == "skullstripped" else "intact"
+                return finished(rng, real(rng, volume), kind, "none")
+            stripped = rng.random() < 0.22
+            kind = "skull-stripped" if stripped else "intact"
+            return finished(rng, self.painted(rng, stripped), kind, "none")
+        volume = self.pick(rng, self.others)
+        if volume.face.startswith("defaced"):
+            return finished(
+                rng, published(real(rng, volume), volume), "published", "unknown"
+            )
+        return finished(rng, real(rng, volume), "intact", "none")
+
+    def pick(self, rng: np.random.Generator, volumes: list[Volume]) -> Volume:
+        """A volume: subjects are equally likely, whole heads more than cut ones."""
+        subjects = sorted({v.subject for v in volumes})
+
+        def of(subject: str) -> list[Volume]:
+            return [v for v in volumes if v.subject == subject]
+
+        def worth(volume: Volume) -> float:
+            return 0.4 if "partial" in volume.face or "FOV" in volume.face else 1.0
+
+        weights = np.array([max(map(worth, of(s))) for s in subjects])
+        subject = rng.choice(subjects, p=weights / weights.sum())
+        mine = of(subject)
+        return mine[int(rng.integers(len(mine)))]
+
+    def painted(self, rng: np.random.Generator, stripped: bool = False) -> Scan:
+        """A head painted from a label map, as scanned."""
+        ct = not stripped and rng.random() < 0.2
+        source = self.label_map(self.maps[int(rng.integers(len(self.maps)))])
+        scan = paint(rng, source, ct, stripped)
+        return scanned_ct(rng, scan) if ct else scanned_mr(rng, scan, stripped)
+
+    def alter(self, rng: np.random.Generator, scan: Scan) -> tuple[Scan, str, str]:
+        """A scan after a tool."""
+        return altered(rng, scan, self.templates)
+
+
+def chance(rng: np.random.Generator, probability: float) -> bool:
+    """True with a probability."""
+    return bool(rng.random() < probability)
+
+
+def scanned_mr(rng: np.random.Generator, scan: Scan, stripped: bool) -> Scan:
+    """A painted head with what an MR scanner adds."""
+    if stripped:
+        scan = scenes.shaded(rng, scan) if chance(rng, 0.7) else scan
+        noise = scenes.noisy(rng, scan, 0.03)
+        values = np.where(scan.foreground, noise.values, 0)
+        scan = replace(scan, values=values.astype(np.float32), background="zeroed")
+        return scenes.quantised(rng, scan) if chance(rng, 0.8) else scan
+    steps = (
+        (scenes.voided, 0.1),
+        (scenes.with_markers, 0.12),
+        (scenes.shaded, 0.75),
+        (scenes.saturated, 0.1),
+        (scenes.ghosted, 0.4),
+        (scenes.wrapped, 0.06),
+        (scenes.noisy, 0.9),
+        (scenes.zippered, 0.06),
+    )
+    scan = replace(scan, background="zeroed")
+    for step, probability in steps:
+        if chance(rng, probability):
+            scan = step(rng, scan)
+    scan = other_air(rng, scan, 0.3, 0.12)
+    scan = scenes.quantised(rng, scan) if chance(rng, 0.85) else scan
+    return scenes.turned_frame(rng, scan) if chance(rng, 0.06) else scan
+
+
+def scanned_ct(rng: np.random.Generator, scan: Scan) -> Scan:
+    """A painted head with what a CT scanner adds."""
+    steps = (
+        (scenes.with_wrapping, 0.6),
+        (scenes.with_wrapping, 0.3),
+        (scenes.with_table, 0.4),
+        (scenes.with_streaks, 0.2),
+        (scenes.ct_noisy, 1.0),
+    )
+    for step, probability in steps:
+        if chance(rng, probability):
+            scan = step(rng, scan)
+    scan = other_air(rng, scan, 0.3, 0.08)
+    return scenes.round_field(rng, scan) if chance(rng, 0.15) else scan
+
+
+def other_air(
+    rng: np.random.Generator, scan: Scan, zeroed: float, denoised: float
+) -> Scan:
+    """With zeroed or denoised air, with the given probabilities."""
+    if scan.foreground is None:
+        return scan
+    u = rng.random()
+    if u < zeroed:
+        return scenes.air_zeroed(rng, scan)
+    return scenes.air_denoised(rng, scan) if u < zeroed + denoised else scan
+
+
+def real(rng: np.random.Generator, volume: Volume) -> Scan:
+    """A real volume in a cached form, as another scanner might have made it."""
+    names = volume.variants()
+    big = len(names) > 1
+    weights = np.array([0.3 if n == "native" and big else 1.0 for n in names])
+    scan = volume.cached(str(rng.choice(names, p=weights / weights.sum())))
+    scan = replace(
+        scan, area=np.zeros(scan.shape, bool), free=np.zeros(scan.shape, bool)
+    )
+    scan = scenes.sized(rng, scan)
+    if "head" in volume.region:
+        scan = higher_bottom(rng, scan) if chance(rng, 0.3) else scan
+        scan = scenes.smaller_view(rng, scan, 120) if chance(rng, 0.12) else scan
+    elif chance(rng, 0.6):
+        scan = scenes.smaller_view(rng, scan)
+    if np.prod(scan.shape) > MOST_VOXELS:
+        factor = (np.prod(scan.shape) / MOST_VOXELS) ** (1 / 3)
+        scan = resampled(scan, scan.spacing * factor, smooth=False)
+    if scan.spacing.max() < 2.6 and chance(rng, 0.2):
+        scan = scenes.thick_slices(rng, scan)
+    defaced = volume.face.startswith("defaced")
+    return restaged_ct(rng, scan) if scan.ct else restaged_mr(rng, scan, defaced)
+
+
+def higher_bottom(rng: np.random.Generator, scan: Scan) -> Scan:
+    """A head whose field of view ends higher: at the chin, the mouth, the nose."""
+    low = np.zeros(3, int)
+    low[2] = int(scan.shape[2] * rng.uniform(0.05, 0.45))
+    return cropped(scan, low, scan.shape) if scan.shape[2] - low[2] >= 6 else scan
+
+
+def restaged_mr(rng: np.random.Generator, scan: Scan, defaced: bool) -> Scan:
+    """A real MR volume with other shading, contrast, noise and air."""
+    constant = scan.background == "zeroed" or defaced
+    steps = (
+        (scenes.contrast_changed, 0.3),
+        (scenes.shaded, 0.4),
+        (scenes.saturated, 0.05),
+        (scenes.voided, 0.04),
+        (scenes.with_markers, 0.0 if defaced else 0.08),
+        (scenes.ghosted, 0.0 if constant else 0.2),
+        (scenes.wrapped, 0.0 if constant else 0.04),
+        (scenes.noisy, 0.12 if constant and not defaced else 0.0 if defaced else 0.4),
+        (scenes.zippered, 0.0 if constant else 0.04),
+    )
+    whole = np.array_equal(
+        scan.values[::4, ::4, ::4], np.rint(scan.values[::4, ::4, ::4])
+    )
+    for step, probability in steps:
+        if scan.values.min() >= 0 and chance(rng, probability):
+            scan = step(rng, scan)
+    if not constant:
+        scan = other_air(rng, scan, 0.3, 0.12)
+    if whole and chance(rng, 0.85):
+        scan = scenes.quantised(rng, scan) if scan.values.min() >= 0 else rounded(scan)
+    return scenes.turned_frame(rng, scan) if not defaced and chance(rng, 0.06) else scan
+
+
+def rounded(scan: Scan) -> Scan:
+    """With whole numbers."""
+    return replace(scan, values=np.rint(scan.values))
+
+
+def restaged_ct(rng: np.random.Generator, scan: Scan) -> Scan:
+    """A real CT volume with other things around it, noise, air and padding."""
+    steps = (
+        (scenes.with_wrapping, 0.3),
+        (scenes.with_table, 0.2),
+        (scenes.with_streaks, 0.08),
+        (scenes.ct_noisy, 0.3),
+    )
+    for step, probability in steps:
+        if chance(rng, probability):
+            scan = step(rng, scan)
+    scan = other_air(rng, scan, 0.2, 0.06)
+    scan = scenes.round_field(rng, scan) if chance(rng, 0.2) else scan
+    scan = scenes.turned_frame(rng, scan) if chance(rng, 0.05) else scan
+    return rounded(scan)
+
+
+def published(scan: Scan, volume: Volume) -> Scan:
+    """A published de-faced scan: the area counts only where zeros in noisy air show
+    it.
+    """
+    unknown = replace(scan, free=np.ones(scan.shape, bool))
+    if not volume.background.startswith("noise + zeroed"):
+        return unknown
+    lowest = float(scan.values.min())
+    zero = scan.values == lowest
+    labels, count = nd.label(nd.binary_opening(zero, iterations=2))
+    if not count:
+        return unknown
+    sizes = np.bincount(labels.ravel())[1:]
+    core = labels == int(sizes.argmax()) + 1
+    if sizes.max() * np.prod(scan.spacing) < 30_000:
+        return unknown
+    area = nd.binary_dilation(core, iterations=2) & zero
+    return replace(scan, area=area, free=np.zeros(scan.shape, bool))
+
+
+def finished(rng: np.random.Generator, scan: Scan, kind: str, fill: str) -> Sample:
+    """The scan as exported: resampled or smoothed, padded, turned, on another scale."""
+    changed = kind not in ("intact", "skull-stripped")
+    if chance(rng, 0.14 if changed else 0.08):
+        scan = scenes.zoomed(rng, scan)
+    elif chance(rng, 0.07):
+        scan = replace(
+            scan, values=nd.gaussian_filter(scan.values, rng.uniform(0.25, 0.5))
+        )
+    if chance(rng, 0.6) and (scan.ct or scenes.top_of(scan) > 100):
+        scan = rounded(scan)
+    if chance(rng, 0.15):
+        scan = padding_left_free(scenes.edge_padded(rng, scan), scan, changed)
+    scan = scenes.exported(rng, scenes.misoriented(rng, scan))
+    if changed and kind != "published":
+        kind = f"{kind}-{fill}"
+    return Sample(scan, kind, fill, changed)
+
+
+def padding_left_free(wide: Scan, scan: Scan, changed: bool) -> Scan:
+    """Padding of an altered scan is constant before and after: it is free."""
+    if not changed or wide.free is None:
+        return wide
+    low = (
+        np.rint(np.linalg.solve(scan.mni, wide.mni)[:3, 3])
+        if scan.mni is not None
+        else None
+    )
+    if low is None:
+        return wide
+    free = np.ones(wide.shape, bool)
+    start = (-low).astype(int)
+    free[tuple(slice(a, a + n) for a, n in zip(start, scan.shape, strict=True))] = (
+        scan.free
+    )
+    return replace(wide, free=free)
+
+
+def arrays(sample: Sample) -> dict[str, np.ndarray]:
+    """What is stored of a sample: see the contract of training samples in the
+    package's README.
+    """
+    scan = sample.scan
+    coarse, grid = channels(np.ascontiguousarray(scan.values), scan.spacing)
+
+    def pooled(mask: np.ndarray | None, otherwise: float = 0.0) -> np.ndarray:
+        if mask is None:
+            return np.full(grid.cells, otherwise, np.float16)
+        return grid.pool(np.ascontiguousarray(mask, np.float32)).astype(np.float16)
+
+    out = {
+        "c": coarse.astype(np.float16),
+        "A": pooled(scan.area),
+        "W": 1 - pooled(scan.free),
+        "FW": np.float32(scan.quality if scan.foreground is not None else 0),
+        "altered": np.int64(sample.altered),
+        "kind": sample.kind,
+        "fill": sample.fill,
+        "subject": scan.subject,
+        "region": scan.region,
+        "modality": scan.modality,
+        "background": scan.background,
+    }
+    if scan.foreground is not None:
+        out["F"] = pooled(scan.foreground)
+    return {k: np.asarray(v) for k, v in out.items()}
+
+
+def store(path: Path, data: dict[str, np.ndarray]) -> None:
+    """Write an npz, lightly compressed, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, value in data.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.asarray(value, order="C"))
+            archive.writestr(f"{name}.npy", buffer.getvalue())
+    os.replace(part, path)
+
+
+def main() -> None:
+    """Make samples until `count` of this seed exist."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of volumes and references"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=default_work(), help="cache and samples"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--count", type=int, default=2000, help="indices 0 to COUNT - 1"
+    )
+    parser.add_argument("--subjects", nargs="*", help="only these (default: all)")
+    args = parser.parse_args()
+    engine = Engine(args.data, args.work, args.subjects)
+    folder = args.work / "samples"
+    done = {p.stem for p in folder.glob(f"*/{args.seed}_*.npz")}
+    start, made = time.time(), 0
+    for index in range(args.count):
+        name = f"{args.seed}_{index:05d}"
+        if name in done:
+            continue
+        rng = np.random.default_rng([args.seed, index])
+        try:
+            sample = engine.draw(rng)
+            store(
+                folder / safe_name(sample.scan.subject) / f"{name}.npz", arrays(sample)
+            )
+        except Exception:  # one bad draw must not end the run
+            print(f"{name} failed\n{traceback.format_exc()}", flush=True)
+            continue
+        made += 1
+        if made % 25 == 0:
+            print(
+                f"{name}: {made} made, {(time.time() - start) / made:.2f} s each",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
