@@ -193,12 +193,15 @@ def shell_region(
     return Region(np.where(inside, np.float32(5), np.float32(-5)), shell)
 
 
-def constant_voxels(values: np.ndarray, air: np.ndarray) -> np.ndarray:
-    """bool [i, j, k]: air voxels that hold a constant background.
+def constant_voxels(scan: Scan) -> np.ndarray:
+    """bool [i, j, k]: voxels of the air that hold a constant background.
 
     Equal to their next neighbours; where that is true of a third of the air, all air of
-    the most frequent such value, so that the rim along the skin is not left out.
+    the most frequent such value, so that the rim along the skin is not left out. Air is
+    what is not foreground, and what inside it has the lowest value.
     """
+    values = scan.values
+    air = ~scan.foreground | (values == values.min())
     flat = flat_voxels(values) & air
     if flat.sum() < 0.33 * air.sum():
         return flat
@@ -372,7 +375,7 @@ def altered(
     else:
         values = np.where(mask, new, scan.values)
     values = values.astype(np.float32)
-    free = (scan.values == values) & constant_voxels(scan.values, ~scan.foreground)
+    free = (scan.values == values) & constant_voxels(scan)
     if fill == "air-noise":  # noise for noise: nothing there to find
         near = surface_distance(scan) > -4
         free |= mask & ~near

@@ -33,8 +33,10 @@ from .sources import (
     Volume,
     default_work,
     read_label_map,
+    read_tool_run,
     read_volumes,
     safe_name,
+    tool_run_folder,
 )
 from .templates import Templates
 
@@ -73,6 +75,10 @@ class Engine:
         known = {v.stem for v in self.intact_heads}
         self.others = [v for v in self.volumes if v.stem not in known]
         self.templates = Templates(data)
+        folder = tool_run_folder(work)
+        runs = sorted({p.parent for p in folder.glob("*/*.npz")})
+        allowed = {safe_name(s) for s in subjects or []}
+        self.tool_runs = [p for p in runs if not subjects or p.name in allowed]
         self.read_maps: dict[str, LabelMap] = {}
 
     def label_map(self, name: str) -> LabelMap:
@@ -84,6 +90,8 @@ class Engine:
     def draw(self, rng: np.random.Generator) -> Sample:
         """The next sample."""
         u = rng.random()
+        if u < 0.1 and self.tool_runs:
+            return self.tool_sample(rng)
         if u < 0.4 and (self.faces or self.maps):
             if (rng.random() < 0.5 and self.faces) or not self.maps:
                 return finished(
@@ -104,6 +112,19 @@ class Engine:
                 rng, published(real(rng, volume), volume), "published", "unknown"
             )
         return finished(rng, real(rng, volume), "intact", "none")
+
+    def tool_sample(self, rng: np.random.Generator) -> Sample:
+        """A head that a real program altered, restaged without losing its constants."""
+        subject = self.tool_runs[int(rng.integers(len(self.tool_runs)))]
+        paths = sorted(subject.glob("*.npz"))
+        scan, tool = read_tool_run(paths[int(rng.integers(len(paths)))])
+        scan = scenes.sized(rng, scan)
+        scan = higher_bottom(rng, scan) if chance(rng, 0.25) else scan
+        scan = scenes.smaller_view(rng, scan, 120) if chance(rng, 0.1) else scan
+        scan = scenes.contrast_changed(rng, scan) if chance(rng, 0.3) else scan
+        scan = scenes.shaded(rng, scan) if chance(rng, 0.3) else scan
+        scan = scenes.quantised(rng, scan) if chance(rng, 0.7) else scan
+        return finished(rng, scan, tool, "tool")
 
     def pick(self, rng: np.random.Generator, volumes: list[Volume]) -> Volume:
         """A volume: subjects are equally likely, whole heads more than cut ones."""

@@ -200,6 +200,34 @@ def read_volumes(data: Path, work: Path) -> list[Volume]:
     ]
 
 
+def tool_run_folder(work: Path) -> Path:
+    """Where results of real de-facing programs are kept, a folder for each subject."""
+    return work / "tool_runs"
+
+
+def read_tool_run(path: Path) -> tuple[Scan, str]:
+    """A head that a real program altered, and the program's name."""
+    with np.load(path) as file:
+        values = file["values"].astype(np.float32)
+        layers = {
+            name: np.unpackbits(file[name], count=values.size)
+            .reshape(values.shape)
+            .astype(bool)
+            for name in ("foreground", "area", "free")
+        }
+        words = ("subject", "region", "modality", "background")
+        scan = Scan(
+            values,
+            file["spacing"],
+            ct=False,
+            quality=float(file["quality"]),
+            mni=file["mni"],
+            **layers,
+            **{k: str(file[k]) for k in words},
+        )
+        return scan, str(file["tool"])
+
+
 @dataclass(frozen=True)
 class LabelMap:
     """A head label map at 1 mm.
