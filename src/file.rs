@@ -1,5 +1,6 @@
 //! Files as a whole: written whole or not at all, read by content, named by digest.
 
+pub mod folder;
 pub mod gzip;
 
 use std::fs::{File, Permissions};

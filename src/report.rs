@@ -57,6 +57,47 @@ pub struct Run {
     pub seconds: f64,
 }
 
+/// A measured number; or, since JSON has no NaN, why there is none.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Measure {
+    /// The number.
+    Value(f64),
+    /// No number.
+    Undefined {
+        /// Always `null`.
+        value: (),
+        /// Why: `the mask is empty`.
+        why: String,
+    },
+}
+
+impl Measure {
+    /// The number, if it is one; else the reason.
+    pub fn new(value: Option<f64>, why: &str) -> Self {
+        match value.filter(|number| number.is_finite()) {
+            Some(number) => Self::Value(number),
+            None => Self::Undefined {
+                value: (),
+                why: why.to_owned(),
+            },
+        }
+    }
+
+    /// The number, if there is one.
+    pub fn value(&self) -> Option<f64> {
+        match self {
+            Self::Value(number) => Some(*number),
+            Self::Undefined { .. } => None,
+        }
+    }
+
+    /// One number of all, so many of them that fulfil something.
+    pub fn share(part: usize, whole: usize, why: &str) -> Self {
+        Self::new((whole > 0).then(|| part as f64 / whole as f64), why)
+    }
+}
+
 /// Takes the time of a run.
 pub struct Clock {
     started: SystemTime,

@@ -13,8 +13,8 @@ pub mod summary;
 pub use bounding_box::BoundingBox;
 pub use geometry::{Affine, Geometry, Point, Shape, Spacing, StoredForms};
 pub use nifti::{
-    check_output_name, read_image, read_label_map, read_mask, write_image, write_label_map,
-    write_mask,
+    check_output_name, read_geometry, read_image, read_label_map, read_mask, write_image,
+    write_label_map, write_mask,
 };
 pub use orientation::Orientation;
 pub use summary::Summary;

@@ -17,7 +17,7 @@ mod write;
 
 use std::path::Path;
 
-use super::{Image, LabelMap, Mask};
+use super::{Geometry, Image, LabelMap, Mask};
 use crate::error::{Error, Result};
 
 pub use write::check_output_name;
@@ -48,6 +48,14 @@ pub fn read_image(path: &Path, frame: Option<usize>) -> Result<Image> {
         chosen => chosen.unwrap_or(0),
     };
     file.image(frame)
+}
+
+/// Reads the grid of a volume without its voxels; a 4-D file has one as well.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_geometry(path: &Path) -> Result<Geometry> {
+    Ok(read::VolumeFile::open(path)?.header.geometry)
 }
 
 /// Reads a mask; every value must be 0 or 1.

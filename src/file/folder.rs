@@ -1,0 +1,151 @@
+//! Folders that are written whole or not at all.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::folder_of;
+use crate::error::{Error, Result};
+
+/// Mode of a new folder before the umask acts.
+const MODE: u32 = 0o777;
+
+/// Fills a hidden sibling of `path` through `fill`, then renames it to `path`.
+///
+/// A folder that is there already and empty is replaced; one with files only if `overwrite` is true
+/// and all of them are `ours` by name, since a folder full of other things was hardly meant.
+///
+/// # Errors
+/// Exit 73, or what `fill` comes back with. Nothing is left behind.
+pub fn write_folder(
+    path: &Path,
+    overwrite: bool,
+    ours: fn(&str) -> bool,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    check_replaceable(path, overwrite, ours)?;
+    let unwritable = |e: std::io::Error| Error::unwritable(path, e);
+    let draft = sibling(path).map_err(unwritable)?;
+    fill(draft.path())?;
+    if path.exists() {
+        let old = sibling(path).map_err(unwritable)?;
+        std::fs::rename(path, old.path()).map_err(unwritable)?;
+        if let Err(error) = std::fs::rename(draft.path(), path) {
+            std::fs::rename(old.keep(), path).map_err(unwritable)?;
+            return Err(unwritable(error));
+        }
+    } else {
+        std::fs::rename(draft.path(), path).map_err(unwritable)?;
+    }
+    // What it named is at `path` now.
+    let _ = draft.keep();
+    Ok(())
+}
+
+fn sibling(path: &Path) -> std::io::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix(".voxmask-")
+        .suffix(".part")
+        .permissions(Permissions::from_mode(MODE))
+        .tempdir_in(folder_of(path))
+}
+
+fn check_replaceable(path: &Path, overwrite: bool, ours: fn(&str) -> bool) -> Result<()> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::unwritable(path, e)),
+    };
+    for entry in entries {
+        let name = entry.map_err(|e| Error::unwritable(path, e))?.file_name();
+        if !overwrite {
+            let why = "is a folder with files in it; use --overwrite to replace them";
+            return Err(Error::unwritable(path, why));
+        }
+        if !name.to_str().is_some_and(ours) {
+            let why = "holds files that this step does not write; choose another folder";
+            return Err(Error::unwritable(path, why));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn is_ours(name: &str) -> bool {
+        name.starts_with("our")
+    }
+
+    #[test]
+    fn a_folder_appears_whole() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("out");
+        let fill = |folder: &Path| {
+            assert!(!path.exists());
+            std::fs::write(folder.join("our_1"), "1").unwrap();
+            Ok(())
+        };
+        write_folder(&path, false, is_ours, fill).unwrap();
+        assert_eq!(names(base.path()), ["out"]);
+        assert_eq!(names(&path), ["our_1"]);
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing_and_keeps_the_old() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("out");
+        let failing = |folder: &Path| {
+            std::fs::write(folder.join("our_1"), "1").unwrap();
+            Err(Error::Config("no".to_owned()))
+        };
+        write_folder(&path, false, is_ours, failing).unwrap_err();
+        assert!(names(base.path()).is_empty());
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("our_2"), "2").unwrap();
+        write_folder(&path, true, is_ours, failing).unwrap_err();
+        assert_eq!(names(base.path()), ["out"]);
+        assert_eq!(names(&path), ["our_2"]);
+    }
+
+    #[test]
+    fn only_our_own_files_are_replaced() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("out");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("our_2"), "2").unwrap();
+        let fill = |folder: &Path| {
+            std::fs::write(folder.join("our_1"), "1").unwrap();
+            Ok(())
+        };
+        assert_eq!(
+            write_folder(&path, false, is_ours, fill)
+                .unwrap_err()
+                .exit_code(),
+            73
+        );
+        write_folder(&path, true, is_ours, fill).unwrap();
+        assert_eq!(names(&path), ["our_1"]);
+        std::fs::write(path.join("thesis.docx"), "").unwrap();
+        assert_eq!(
+            write_folder(&path, true, is_ours, fill)
+                .unwrap_err()
+                .exit_code(),
+            73
+        );
+        assert_eq!(names(&path), ["our_1", "thesis.docx"]);
+        assert_eq!(names(base.path()), ["out"]);
+    }
+}
