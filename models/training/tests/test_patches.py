@@ -27,7 +27,7 @@ def ball(altered: bool = True) -> Sample:
     cells[COUNTED] = 1.0
     if altered:
         cells[AREA, :, 20:] = 1.0
-    return Sample("a", "head", "plane", altered, 1.0, cells.half())
+    return Sample("a", "head", "plane", altered, 1.0, altered, cells.half())
 
 
 def test_a_whole_patch_has_the_margin_of_the_executables():
@@ -60,5 +60,5 @@ def test_an_area_out_of_the_patch_leaves_the_scan_unjudged():
     sample = ball()
     cells = sample.cells.clone()
     cells[AREA] = 0.0
-    bare = Sample("a", "head", "plane", True, 1.0, cells)
+    bare = Sample("a", "head", "plane", True, 1.0, True, cells)
     assert whole_patch(bare).altered is None

@@ -83,9 +83,7 @@ class OneHead(nn.Module):
         features, deepest = self.network.features(channels)
         part = slice(8 * self.head, 8 * self.head + 8)
         conv = self.network.head
-        x = nn.functional.conv3d(
-            features, conv.weight[part], conv.bias[part], padding=1
-        )
+        x = nn.functional.conv3d(features, conv.weight[part], conv.bias[part], padding=1)
         logits = to_cells(x)
         if self.head == FOREGROUND:
             return (logits,)
@@ -120,9 +118,7 @@ def compare(module: nn.Module, path: Path) -> float:
     """Runs PyTorch and ONNX Runtime side by side; prints the time on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     worst = 0.0
     for shape in SHAPES:

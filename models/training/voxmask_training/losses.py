@@ -39,9 +39,7 @@ def foreground_loss(logits: Tensor, patch: Patch, view: Tensor) -> Tensor:
     """Cross entropy that leans on the skin, plus soft Dice of the whole."""
     target = patch.foreground
     weight = view * (1.0 + BOUNDARY_WEIGHT * near_boundary(target, view))
-    entropy = functional.binary_cross_entropy_with_logits(
-        logits, target, weight, reduction="sum"
-    )
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
     return entropy / weight.sum().clamp(min=1.0) + dice_loss(logits, target, view)
 
 
@@ -56,9 +54,7 @@ def near_boundary(target: Tensor, view: Tensor) -> Tensor:
 def area_loss(logits: Tensor, patch: Patch) -> Tensor:
     """Cross entropy, plus soft Dice where altered, plus the worst cells where not."""
     target, counted = patch.area, patch.counted
-    entropy = functional.binary_cross_entropy_with_logits(
-        logits, target, counted, reduction="sum"
-    )
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, counted, reduction="sum")
     loss = entropy / counted.sum().clamp(min=1.0)
     if float((target * counted).sum()) >= SMOOTH_CELLS:
         return 2.0 * loss + dice_loss(logits, target, counted)

@@ -88,9 +88,7 @@ class Network(nn.Module):
         self.up = nn.ModuleList([Block(w) for w in widths[:-1]])
         self.head = nn.Conv3d(widths[0], 16, 3, padding=1)
         self.pool = GlobalPool()
-        self.scan = nn.Sequential(
-            nn.Linear(2 * widths[-1] + 2, 32), nn.ReLU(), nn.Linear(32, 1)
-        )
+        self.scan = nn.Sequential(nn.Linear(2 * widths[-1] + 2, 32), nn.ReLU(), nn.Linear(32, 1))
 
     def forward(self, channels: Tensor) -> tuple[Tensor, Tensor]:
         """Gives logits (N, 2, K, J, I), foreground and area, and `altered` (N, 1)."""
@@ -116,9 +114,7 @@ class Network(nn.Module):
         deepest = self.pool(x, view)
         for level in reversed(range(len(self.up))):
             skip, view = kept[level]
-            x = functional.interpolate(
-                self.narrow[level](x), scale_factor=2.0, mode="trilinear"
-            )
+            x = functional.interpolate(self.narrow[level](x), scale_factor=2.0, mode="trilinear")
             x = self.up[level](x * view + skip, view)
         return x, deepest
 

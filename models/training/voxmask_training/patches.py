@@ -26,6 +26,7 @@ HEAD_REGIONS = ("head", "headchest", "neck")
 MR_CLIP = 3.0
 DETAIL_DIVISOR = 3.0
 MARGIN_CELLS = 8
+LEAST_AREA_CELLS = 30.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Sample:
     altered: bool
     foreground_weight: float
     """0 where the foreground is unknown."""
+    area_known: bool
+    """False for a published scan whose area cannot be told from other background."""
     cells: Tensor
     """float16 (8, k, j, i): the channels, foreground, area, where the area counts."""
 
@@ -64,9 +67,9 @@ def read_sample(path: Path) -> Sample:
         channels = file["c"].astype(np.float16)
         nothing = np.zeros(channels.shape[1:], np.float16)
         labels = [
-            file[name].astype(np.float16) if name in file else nothing
-            for name in ("F", "A", "W")
+            file[name].astype(np.float16) if name in file else nothing for name in ("F", "A", "W")
         ]
+        counted_area = (labels[1] * (labels[2] > 0.5)).sum(dtype=np.float64)
         cells = np.concatenate([channels, np.stack(labels)]).transpose(0, 3, 2, 1)
         return Sample(
             subject=str(file["subject"]),
@@ -74,6 +77,7 @@ def read_sample(path: Path) -> Sample:
             kind=str(file["kind"]),
             altered=bool(int(file["altered"])),
             foreground_weight=float(file["FW"]) if "F" in file else 0.0,
+            area_known=bool(counted_area >= LEAST_AREA_CELLS),
             cells=torch.from_numpy(np.ascontiguousarray(cells)),
         )
 
@@ -108,7 +112,7 @@ def make_patch(cells: Tensor, sample: Sample) -> Patch:
     area = cells[:, AREA : AREA + 1] * view
     counted = (cells[:, COUNTED : COUNTED + 1] > 0.5).float() * view
     altered: bool | None = sample.altered
-    if altered and float((area * counted).sum()) < 30.0:
+    if altered and sample.area_known and float((area * counted).sum()) < LEAST_AREA_CELLS:
         altered = None
     return Patch(
         channels=cells[:, : len(CHANNELS)].contiguous(),
@@ -135,9 +139,7 @@ def flip(cells: Tensor, rng: Generator, probability: float) -> Tensor:
 def cut_view(cells: Tensor, rng: Generator) -> Tensor:
     """Narrows the field of view at some of its six faces by up to 30 %."""
     for axis, n in enumerate(shape(cells), start=1):
-        low, high = (
-            int(rng.uniform(0, 0.3) * n) if rng.random() < 0.35 else 0 for _ in range(2)
-        )
+        low, high = (int(rng.uniform(0, 0.3) * n) if rng.random() < 0.35 else 0 for _ in range(2))
         if n - low - high >= 8:
             cells = cells.narrow(axis, low, n - low - high)
     return cells

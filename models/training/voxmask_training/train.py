@@ -113,9 +113,7 @@ def start_run(rate: float, seed: int) -> Run:
     torch.manual_seed(seed)
     network = Network().to(memory_format=torch.channels_last_3d)
     average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01)
     return Run(network, average, optimizer, np.random.default_rng(seed))
 
 
@@ -150,21 +148,14 @@ def follow(run: Run) -> None:
     """Moves the averaged weights towards the current ones."""
     decay = min(AVERAGE_DECAY, (1 + run.step) / (10 + run.step))
     with torch.no_grad():
-        for slow, fast in zip(
-            run.average.parameters(), run.network.parameters(), strict=True
-        ):
+        for slow, fast in zip(run.average.parameters(), run.network.parameters(), strict=True):
             slow.lerp_(fast, 1.0 - decay)
 
 
 def rate_at(run: Run, peak: float, hours: float) -> float:
     """Gives the learning rate: a short warm-up, then a cosine down to 0."""
     done = min(run.trained_s / (hours * 3600.0), 1.0)
-    return (
-        peak
-        * min(1.0, (run.step + 1) / WARM_UP_STEPS)
-        * 0.5
-        * float(1.0 + np.cos(np.pi * done))
-    )
+    return peak * min(1.0, (run.step + 1) / WARM_UP_STEPS) * 0.5 * float(1.0 + np.cos(np.pi * done))
 
 
 class Curve:
