@@ -164,7 +164,7 @@ def describe_training(options: argparse.Namespace, step: int) -> dict[str, objec
     subjects: dict[str, int] = {}
     for path in options.samples.glob("*/*.npz"):
         with np.load(path) as file:
-            subject = str(file["subject"])
+            subject = str(file["subject"].item())
         subjects[subject] = subjects.get(subject, 0) + 1
     used = {name: n for name, n in subjects.items() if name not in out}
     return {

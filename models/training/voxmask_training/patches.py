@@ -69,15 +69,14 @@ def read_sample(path: Path) -> Sample:
         labels = [
             file[name].astype(np.float16) if name in file else nothing for name in ("F", "A", "W")
         ]
-        counted_area = (labels[1] * (labels[2] > 0.5)).sum(dtype=np.float64)
         cells = np.concatenate([channels, np.stack(labels)]).transpose(0, 3, 2, 1)
         return Sample(
-            subject=str(file["subject"]),
-            region=str(file["region"]),
-            kind=str(file["kind"]),
-            altered=bool(int(file["altered"])),
-            foreground_weight=float(file["FW"]) if "F" in file else 0.0,
-            area_known=bool(counted_area >= LEAST_AREA_CELLS),
+            subject=str(file["subject"].item()),
+            region=str(file["region"].item()),
+            kind=str(file["kind"].item()),
+            altered=bool(file["altered"].item()),
+            foreground_weight=float(file["FW"].item()) if "F" in file else 0.0,
+            area_known=bool((labels[2] > 0.5).any()),
             cells=torch.from_numpy(np.ascontiguousarray(cells)),
         )
 

@@ -1,0 +1,241 @@
+"""Scores the executables on held-out subjects, classical methods beside them.
+
+`python -m voxmask_training.evaluate --executables ../../target/release --data DIR
+--models .. --output ../README.md`
+
+Foreground: every held-out volume with a reference, on its own grid. Area: the
+evaluation set that `voxmask_training.evaluation_set` wrote, intact scans among it.
+Scores of each scan go to `WORK/evaluation/*.csv`; tables go between the markers of
+the document; figures of each group go into the cards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from . import baselines
+from .area_cases import AreaCase, read_area_cases
+from .executables import Step, read_mask, read_voxels
+from .folds import TABLES, held_out
+from .scores import Mask, dice, surface_scores
+from .tables import Row, group_rows, markdown, mean_and_worst, put_between, values_of
+
+TOLERANCE_MM = 2.0
+REGIONS = {
+    "head": ("head", "headchest"),
+    "neck": ("neck",),
+    "chest": ("chest", "chestcrop", "breast"),
+    "limb": ("limb", "leg", "thigh", "knee"),
+}
+
+
+def region_of(name: str) -> str:
+    """Gives the part of the body that a scan's row counts under."""
+    return next((part for part, names in REGIONS.items() if name in names), "abdomen")
+
+
+def foreground_rows(data: Path, step: Step, subjects: frozenset[str]) -> list[Row]:
+    """Scores every volume of these subjects that has a foreground reference."""
+    with (data / "foreground.csv").open(newline="") as lines:
+        quality = {row["file"]: row["quality"] for row in csv.DictReader(lines)}
+    rows = []
+    for table in TABLES:
+        with (data / table).open(newline="") as lines:
+            volumes = list(csv.DictReader(lines))
+        for volume in volumes:
+            if volume["subject"] in subjects and volume["file"] in quality:
+                path = data / table.removesuffix(".csv") / volume["file"]
+                reference = read_mask(data / "foreground" / volume["file"])
+                row = foreground_row(path, reference, step)
+                row["region"] = region_of(volume["region"])
+                row["modality"] = "CT" if volume["modality"] == "CT" else "MR"
+                row["quality"] = quality[volume["file"]]
+                rows.append(row)
+                print(row, flush=True)
+    return rows
+
+
+def foreground_row(path: Path, reference: Mask, step: Step) -> Row:
+    """Scores one volume, and Otsu's method on it."""
+    voxels, spacing = read_voxels(path)
+    found = step.run(path)
+    row: Row = {"name": path.name.removesuffix(".nii.gz"), "seconds": found.seconds}
+    otsu = baselines.otsu_foreground(voxels)
+    for prefix, mask in (("", found.mask), ("otsu_", otsu)):
+        row[f"{prefix}dice"] = dice(mask, reference)
+        surfaces = surface_scores(mask, reference, spacing, TOLERANCE_MM)
+        row[f"{prefix}nsd"], row[f"{prefix}hd95_mm"] = surfaces or (None, None)
+    return row
+
+
+def area_rows(cases: list[AreaCase], step: Step) -> list[Row]:
+    """Scores every case of the area's evaluation set."""
+    rows = []
+    for case in cases:
+        row = area_row(case, step)
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def area_row(case: AreaCase, step: Step) -> Row:
+    """Scores one case, and the constant-region methods on it."""
+    voxels, spacing = read_voxels(case.image)
+    voxel_ml = float(np.prod(spacing)) / 1000.0
+    found = step.run(case.image)
+    row: Row = {"name": case.name, "method": case.method, "background": case.background}
+    row |= {"modality": case.modality, "region": case.region, "seconds": found.seconds}
+    masks = {
+        "": found.mask,
+        "largest_": baselines.constant_area(voxels, voxel_ml, every=False),
+        "every_": baselines.constant_area(voxels, voxel_ml, every=True),
+    }
+    if not case.altered:
+        return row | {f"{k}false_area_ml": voxel_ml * int(m.sum()) for k, m in masks.items()}
+    area, free = case.read_masks()
+    row |= {f"{k}dice": dice(m, area, free) for k, m in masks.items()}
+    row |= {f"{k}free_ml": voxel_ml * int((m & free).sum()) for k, m in masks.items()}
+    return row
+
+
+def foreground_table(rows: list[Row]) -> str:
+    """Region by modality: mean and worst of each score."""
+    head = ["region", "modality", "scans", "Dice", "NSD 2 mm", "HD95 [mm]", "Otsu: Dice"]
+    head += ["Otsu: NSD 2 mm", "Otsu: HD95 [mm]"]
+    body = []
+    sound = [row for row in rows if row["quality"] != "C"]
+    groups = [(key, part) for key, part in group_rows(sound, ("region", "modality")).items()]
+    groups.append((("all", ""), sound))
+    doubtful = [row for row in rows if row["quality"] == "C"]
+    if doubtful:
+        groups.append((("quality C, kept apart", ""), doubtful))
+    for key, part in groups:
+        cells = [*key, str(len(part))]
+        for prefix in ("", "otsu_"):
+            cells += [mean_and_worst(part, f"{prefix}{name}", min) for name in ("dice", "nsd")]
+            cells.append(mean_and_worst(part, f"{prefix}hd95_mm", max))
+        body.append(cells)
+    return markdown(head, body)
+
+
+def area_table(rows: list[Row]) -> str:
+    """Method by modality and background: mean and worst Dice, and free volume marked."""
+    head = ["method", "modality", "background", "scans", "Dice", "free marked [ml]"]
+    head += ["largest constant region: Dice", "every constant region: Dice"]
+    altered = [row for row in rows if "dice" in row]
+    groups = [*group_rows(altered, ("method", "modality", "background")).items()]
+    groups.append((("all", "", ""), altered))
+    body = [
+        [
+            *key,
+            str(len(part)),
+            mean_and_worst(part, "dice", min),
+            mean_and_worst(part, "free_ml", max),
+            mean_and_worst(part, "largest_dice", min),
+            mean_and_worst(part, "every_dice", min),
+        ]
+        for key, part in groups
+    ]
+    return markdown(head, body)
+
+
+def intact_table(rows: list[Row]) -> str:
+    """Scans that nobody altered: how many got an empty mask, and false millilitres."""
+    head = ["region", "modality", "background", "scans", "empty mask", "false area [ml]"]
+    head += ["largest constant region [ml]", "every constant region [ml]"]
+    intact = [row for row in rows if "false_area_ml" in row]
+    groups = [*group_rows(intact, ("region", "modality", "background")).items()]
+    groups.append((("all", "", ""), intact))
+    body = []
+    for key, part in groups:
+        empty = sum(value == 0.0 for value in values_of(part, "false_area_ml"))
+        names = ("false_area_ml", "largest_false_area_ml", "every_false_area_ml")
+        figures = [mean_and_worst(part, name, max) for name in names]
+        body.append([*key, str(len(part)), str(empty), *figures])
+    return markdown(head, body)
+
+
+def card_figures(rows: list[Row], keys: tuple[str, ...], names: dict[str, str]) -> list[Row]:
+    """Gives a card's `evaluation`: for each group the count, mean and worst."""
+    figures: list[Row] = []
+    for key, part in [*group_rows(rows, keys).items(), (("all",), rows)]:
+        entry: Row = {"group": " ".join(k for k in key if k), "count": len(part)}
+        for name, worst in names.items():
+            values = values_of(part, name)
+            if values:
+                entry[f"{name}_mean"] = round(float(np.mean(values)), 4)
+                entry[f"{name}_worst"] = round(max(values) if worst == "max" else min(values), 4)
+        figures.append(entry)
+    return figures
+
+
+def fill_card(folder: Path, figures: list[Row]) -> None:
+    """Puts the figures into `card.json`."""
+    path = folder / "card.json"
+    card = json.loads(path.read_text())
+    card["evaluation"] = figures
+    path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Writes the scores of every scan."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def evaluate_foreground(options: argparse.Namespace, folder: Path) -> None:
+    """Writes the foreground's figures."""
+    model = options.models / "foreground"
+    step = Step(options.executables / "voxmask-segment-foreground", folder / "foreground", model)
+    rows = foreground_rows(options.data, step, held_out(options.fold))
+    write_rows(folder / "foreground.csv", rows)
+    put_between(options.output, "foreground-figures", foreground_table(rows))
+    sound = [row for row in rows if row["quality"] != "C"]
+    names = {"dice": "min", "nsd": "min", "hd95_mm": "max", "otsu_dice": "min"}
+    fill_card(model, card_figures(sound, ("region", "modality"), names))
+
+
+def evaluate_area(options: argparse.Namespace, folder: Path) -> None:
+    """Writes the area's figures."""
+    model = options.models / "anonymization-area"
+    executable = options.executables / "voxmask-segment-anonymization-area"
+    step = Step(executable, folder / "area", model)
+    cases = read_area_cases(options.work / "evaluate" / "area", held_out(options.fold))
+    rows = area_rows(cases, step)
+    write_rows(folder / "area.csv", rows)
+    text = f"{area_table(rows)}\n\nIntact scans:\n\n{intact_table(rows)}"
+    put_between(options.output, "area-figures", text)
+    names = {"dice": "min", "false_area_ml": "max", "largest_dice": "min", "every_dice": "min"}
+    fill_card(model, card_figures(rows, ("method", "modality", "background"), names))
+
+
+def main() -> None:
+    """Evaluates one task or both."""
+    work = Path(os.environ.get("VOXMASK_TRAINING", "~/.cache/voxmask-training")).expanduser()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--executables", type=Path, required=True, help="folder")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=work)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True, help="document with markers")
+    parser.add_argument("--task", choices=["foreground", "area", "both"], default="both")
+    options = parser.parse_args()
+    if options.task != "area":
+        evaluate_foreground(options, options.work / "evaluation")
+    if options.task != "foreground":
+        evaluate_area(options, options.work / "evaluation")
+
+
+if __name__ == "__main__":
+    main()

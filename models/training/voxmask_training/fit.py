@@ -1,0 +1,174 @@
+"""Fits a card's post-processing parameters on training subjects, by the executables.
+
+`python -m voxmask_training.fit foreground --executables DIR --data DIR --models ..`
+
+Each parameter in turn takes the candidate with the best mean score over the chosen
+scans; the card keeps it if the gain is worth it. Held-out subjects are never read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .area_cases import AreaCase, read_area_cases
+from .evaluate import region_of
+from .executables import Step, read_mask, read_voxels
+from .folds import TABLES, held_out
+from .scores import dice
+
+LEAST_GAIN = 2e-4
+BOUNDARY_CANDIDATES = {
+    "mr_level": (0.2, 0.25, 0.3, 0.35, 0.4, 0.45),
+    "ct_level": (0.4, 0.5, 0.6),
+    "logit_weight": (0.5, 1.0, 2.0, 4.0),
+    "contrast_gain": (3.0, 5.0, 8.0, 12.0),
+    "smoothing_mm": (4.0, 6.0, 9.0),
+    "band_logit": (3.0, 5.0, 8.0),
+}
+AREA_CANDIDATES = {
+    "altered_threshold": (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+    "mask_threshold": (-1.0, 0.0, 1.0),
+    "minimum_ml": (1.0, 3.0, 6.0),
+    "snap.probability": (0.05, 0.1, 0.3),
+    "snap.coverage": (0.05, 0.1, 0.2, 0.4),
+    "snap.constant_share": (0.15, 0.3, 0.5),
+    "snap.pure_share": (0.8, 0.9, 0.95),
+}
+FALSE_ML_WEIGHT = 1.0 / 50.0
+"""An intact scan's score falls from 1 to 0 as its false area grows to 50 ml."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A copy of a model's folder whose card may be changed."""
+
+    folder: Path
+    block: str
+
+    def parameters(self) -> dict[str, object]:
+        """Reads the block of the card that is being fitted."""
+        return json.loads((self.folder / "card.json").read_text())[self.block]
+
+    def change(self, name: str, value: float) -> None:
+        """Sets one parameter; `a.b` names a field inside a group."""
+        path = self.folder / "card.json"
+        card = json.loads(path.read_text())
+        place = card[self.block]
+        *groups, last = name.split(".")
+        for group in groups:
+            place = place[group]
+        place[last] = value
+        path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+
+    def value(self, name: str) -> float:
+        """Reads one parameter."""
+        place: object = self.parameters()
+        for part in name.split("."):
+            place = place[part]
+        return float(place)
+
+
+def descend(
+    trial: Trial, candidates: dict[str, tuple[float, ...]], score: Callable[[], float]
+) -> float:
+    """Goes through the parameters once; gives the best mean score."""
+    best = score()
+    print(f"start {best:.5f}", flush=True)
+    for name, values in candidates.items():
+        kept = trial.value(name)
+        for value in values:
+            if value == trial.value(name):
+                continue
+            trial.change(name, value)
+            found = score()
+            print(f"{name} {value}: {found:.5f}", flush=True)
+            if found > best + LEAST_GAIN:
+                best, kept = found, value
+        trial.change(name, kept)
+    return best
+
+
+def foreground_scans(data: Path, out: frozenset[str], count: int) -> list[tuple[Path, Path]]:
+    """Picks training scans with a sound reference, spread over regions and modalities."""
+    with (data / "foreground.csv").open(newline="") as lines:
+        sound = {row["file"] for row in csv.DictReader(lines) if row["quality"] in "AB"}
+    kinds: dict[tuple[str, bool], list[tuple[Path, Path]]] = {}
+    for table in TABLES:
+        with (data / table).open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                if row["subject"] in out or row["file"] not in sound:
+                    continue
+                image = data / table.removesuffix(".csv") / row["file"]
+                kind = (region_of(row["region"]), row["modality"] == "CT")
+                pair = (image, data / "foreground" / row["file"])
+                kinds.setdefault(kind, []).append(pair)
+    rng = np.random.default_rng(0)
+    piles = [list(rng.permutation(np.array(pile, object))) for _, pile in sorted(kinds.items())]
+    picked: list[tuple[Path, Path]] = []
+    while len(picked) < count and any(piles):
+        picked += [tuple(pile.pop()) for pile in piles if pile]
+    return picked[:count]
+
+
+def foreground_score(step: Step, scans: list[tuple[Path, Path]]) -> float:
+    """Gives the mean Dice over the scans."""
+    return float(np.mean([dice(step.run(i).mask, read_mask(r)) for i, r in scans]))
+
+
+def area_score(step: Step, cases: list[AreaCase]) -> float:
+    """Gives the mean over altered scans' Dice and intact scans' lack of false area."""
+    scores = []
+    for case in cases:
+        mask = step.run(case.image).mask
+        if case.altered:
+            area, free = case.read_masks()
+            scores.append(dice(mask, area, free))
+        else:
+            _, spacing = read_voxels(case.image)
+            false_ml = float(mask.sum()) * float(np.prod(spacing)) / 1000.0
+            scores.append(max(0.0, 1.0 - false_ml * FALSE_ML_WEIGHT))
+    return float(np.mean(scores))
+
+
+def main() -> None:
+    """Fits one model's card."""
+    work = Path(os.environ.get("VOXMASK_TRAINING", "~/.cache/voxmask-training")).expanduser()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", choices=["foreground", "area"])
+    parser.add_argument("--executables", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=work)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--count", type=int, default=14, help="scans")
+    options = parser.parse_args()
+    out = held_out(options.fold)
+    foreground = options.task == "foreground"
+    name = "foreground" if foreground else "anonymization-area"
+    folder = options.work / "fit" / name
+    shutil.copytree(options.models / name, folder, dirs_exist_ok=True)
+    step = Step(options.executables / f"voxmask-segment-{name}", folder / "masks", folder)
+    if foreground:
+        trial = Trial(folder, "boundary")
+        scans = foreground_scans(options.data, out, options.count)
+        descend(trial, BOUNDARY_CANDIDATES, lambda: foreground_score(step, scans))
+    else:
+        trial = Trial(folder, "area")
+        cases = read_area_cases(options.work / "fit-set" / "area")
+        cases = [case for case in cases if case.subject not in out][: options.count]
+        descend(trial, AREA_CANDIDATES, lambda: area_score(step, cases))
+    print(json.dumps(trial.parameters(), indent=2))
+    shutil.copy(folder / "card.json", options.models / name / "card.json")
+
+
+if __name__ == "__main__":
+    main()
