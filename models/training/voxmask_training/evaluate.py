@@ -64,8 +64,9 @@ def foreground_rows(data: Path, step: Step, subjects: frozenset[str]) -> list[Ro
 def foreground_row(path: Path, reference: Mask, step: Step) -> Row:
     """Scores one volume, and Otsu's method on it."""
     voxels, spacing = read_voxels(path)
-    found = step.run(path)
-    row: Row = {"name": path.name.removesuffix(".nii.gz"), "seconds": found.seconds}
+    name = path.name.removesuffix(".nii.gz")
+    found = step.run(path, name)
+    row: Row = {"name": name, "seconds": found.seconds}
     otsu = baselines.otsu_foreground(voxels)
     for prefix, mask in (("", found.mask), ("otsu_", otsu)):
         row[f"{prefix}dice"] = dice(mask, reference)
@@ -88,9 +89,10 @@ def area_row(case: AreaCase, step: Step) -> Row:
     """Scores one case, and the constant-region methods on it."""
     voxels, spacing = read_voxels(case.image)
     voxel_ml = float(np.prod(spacing)) / 1000.0
-    found = step.run(case.image)
-    row: Row = {"name": case.name, "method": case.method, "background": case.background}
-    row |= {"modality": case.modality, "region": case.region, "seconds": found.seconds}
+    found = step.run(case.image, case.folder.name)
+    row: Row = {"name": case.folder.name, "method": case.method}
+    row |= {"background": case.background, "modality": case.modality}
+    row |= {"region": region_of(case.region), "seconds": found.seconds}
     masks = {
         "": found.mask,
         "largest_": baselines.constant_area(voxels, voxel_ml, every=False),

@@ -34,11 +34,10 @@ class Step:
     model: Path | None = None
     threads: int = 1
 
-    def run(self, image: Path) -> Found:
-        """Segments a volume; raises if the executable fails."""
+    def run(self, image: Path, name: str) -> Found:
+        """Segments a volume into `NAME.nii.gz`; raises if the executable fails."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        stem = image.name.removesuffix(".gz").removesuffix(".nii")
-        mask, report = self.folder / f"{stem}.nii.gz", self.folder / f"{stem}.json"
+        mask, report = self.folder / f"{name}.nii.gz", self.folder / f"{name}.json"
         command = [str(self.executable), "--input", str(image), "--output", str(mask)]
         command += ["--report", str(report), "--threads", str(self.threads)]
         command += ["--overwrite", "--quiet"]

@@ -119,16 +119,25 @@ def foreground_scans(data: Path, out: frozenset[str], count: int) -> list[tuple[
     return picked[:count]
 
 
+def area_cases(work: Path, out: frozenset[str], count: int) -> list[AreaCase]:
+    """Picks cases of training subjects, as many altered as not, from the evaluation set."""
+    cases = [case for case in read_area_cases(work / "evaluate/area") if case.subject not in out]
+    order = np.random.default_rng(0).permutation(len(cases))
+    altered = [cases[n] for n in order if cases[n].altered]
+    intact = [cases[n] for n in order if not cases[n].altered]
+    return altered[: count // 2] + intact[: count // 2]
+
+
 def foreground_score(step: Step, scans: list[tuple[Path, Path]]) -> float:
     """Gives the mean Dice over the scans."""
-    return float(np.mean([dice(step.run(i).mask, read_mask(r)) for i, r in scans]))
+    return float(np.mean([dice(step.run(i, "fit").mask, read_mask(r)) for i, r in scans]))
 
 
 def area_score(step: Step, cases: list[AreaCase]) -> float:
     """Gives the mean over altered scans' Dice and intact scans' lack of false area."""
     scores = []
     for case in cases:
-        mask = step.run(case.image).mask
+        mask = step.run(case.image, "fit").mask
         if case.altered:
             area, free = case.read_masks()
             scores.append(dice(mask, area, free))
@@ -163,8 +172,7 @@ def main() -> None:
         descend(trial, BOUNDARY_CANDIDATES, lambda: foreground_score(step, scans))
     else:
         trial = Trial(folder, "area")
-        cases = read_area_cases(options.work / "fit-set" / "area")
-        cases = [case for case in cases if case.subject not in out][: options.count]
+        cases = area_cases(options.work, out, options.count)
         descend(trial, AREA_CANDIDATES, lambda: area_score(step, cases))
     print(json.dumps(trial.parameters(), indent=2))
     shutil.copy(folder / "card.json", options.models / name / "card.json")

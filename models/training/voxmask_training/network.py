@@ -20,6 +20,8 @@ IN_VIEW = CHANNELS.index("in-view")
 WIDTHS = (32, 48, 64, 72)
 MULTIPLE_OF = 2 ** len(WIDTHS)
 FOREGROUND, AREA = 0, 1
+NORM_EPSILON = 1e-3
+"""Large enough that empty, constant air is not blown up into features."""
 
 
 class ChannelNorm(nn.Module):
@@ -34,7 +36,7 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalises (N, C, K, J, I) to mean 0 and variance 1 over C."""
         x = x.permute(0, 2, 3, 4, 1)
-        x = functional.layer_norm(x, (self.width,), self.weight, self.bias, 1e-5)
+        x = functional.layer_norm(x, (self.width,), self.weight, self.bias, NORM_EPSILON)
         return x.permute(0, 4, 1, 2, 3)
 
 

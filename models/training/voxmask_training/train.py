@@ -122,10 +122,13 @@ def take_step(run: Run, library: Library, rate: float) -> dict[str, float]:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     sums: dict[str, float] = {}
+    patches: list[str] = []
     for altered in (False, True):
         large = run.rng.random() < MOST_CELLS_SHARE
         most_cells = MOST_CELLS if large else USUAL_CELLS
-        patch = draw_patch(library.draw(altered, run.rng), run.rng, most_cells)
+        sample = library.draw(altered, run.rng)
+        patches.append(f"{sample.subject} {sample.kind}")
+        patch = draw_patch(sample, run.rng, most_cells)
         channels = patch.channels.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast("cpu", torch.bfloat16):
             logits, scan = run.network(channels)
@@ -136,8 +139,12 @@ def take_step(run: Run, library: Library, rate: float) -> dict[str, float]:
             key = f"{name}_{'altered' if altered else 'intact'}"
             sums[key] = float(loss.detach())
         sums["cells"] = sums.get("cells", 0.0) + patch.area.numel()
-    nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
-    run.optimizer.step()
+    norm = nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
+    sums["gradient"] = float(norm)
+    if torch.isfinite(norm):
+        run.optimizer.step()
+    else:
+        print(f"step {run.step}: no finite gradient, left out: {patches}", flush=True)
     run.optimizer.zero_grad()
     run.step += 1
     follow(run)
