@@ -64,7 +64,7 @@ def run(engine: Engine, scan: Scan, tool: str, path: Path) -> None:
 def run_real(engine: Engine, folder: Path) -> None:
     """Every tool on every MR head, in its own and in zeroed air."""
     for number, volume in enumerate(engine.faces):
-        if volume.modality == "CT":
+        if volume.modality == "CT" or "partial" in volume.face:
             continue
         names = volume.variants()
         scan = volume.cached("mean" if "mean" in names else names[0])
@@ -80,6 +80,8 @@ def run_real(engine: Engine, folder: Path) -> None:
 def run_painted(engine: Engine, folder: Path, count: int) -> None:
     """One tool on each of `count` painted heads per label map."""
     for number, name in enumerate(LABEL_MAPS):
+        if name not in engine.maps:
+            continue
         for turn in range(count):
             rng = np.random.default_rng([77, number, turn])
             tool = TOOLS[(number + turn) % len(TOOLS)]
@@ -96,8 +98,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=default_work())
     parser.add_argument("--painted", type=int, default=3, help="per label map")
+    parser.add_argument("--subjects", nargs="*", help="only these (default: all)")
     args = parser.parse_args()
-    engine = Engine(args.data, args.work)
+    engine = Engine(args.data, args.work, args.subjects)
     folder = tool_run_folder(args.work)
     run_real(engine, folder)
     run_painted(engine, folder, args.painted)
