@@ -196,10 +196,10 @@ def shell_region(
 def constant_voxels(scan: Scan) -> np.ndarray:
     """bool [i, j, k]: voxels of the air that hold a constant background.
 
-    Equal to their next neighbours, and so are most voxels around them (not noise that is
-    equal by chance); where a third of the air is such, all air of the most frequent such
-    value, so that the rim along the skin is not left out. Air is what is not foreground,
-    and what inside it has the lowest value.
+    Equal to their next neighbours, and so are most voxels around them (not noise that
+    is equal by chance); where a third of the air is such, all air of the most frequent
+    such value, so that the rim along the skin is not left out. Air is what is not
+    foreground, and what inside it has the lowest value.
     """
     values = scan.values
     air = ~scan.foreground | (values == values.min())
