@@ -5,6 +5,7 @@
 
 pub mod bounding_box;
 pub mod coarse_grid;
+mod crop;
 pub mod geometry;
 pub mod nifti;
 pub mod orientation;

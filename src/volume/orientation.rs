@@ -1,6 +1,7 @@
 //! Which way the axes of a grid run, and turning a volume so that they run another way.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use rayon::prelude::*;
@@ -260,31 +261,21 @@ impl Turn {
     }
 
     fn permuted<T: Copy + Send + Sync>(&self, voxels: &[T], shape: Shape) -> Vec<T> {
-        let strides = [1, shape[0], shape[0] * shape[1]];
         let [ni, nj, _] = self.shape(shape);
-        let place = |index: [usize; 3]| -> usize {
-            (0..3)
-                .map(|d| {
-                    let source = self.source[d];
-                    let n = if self.flip[d] {
-                        shape[source] - 1 - index[d]
-                    } else {
-                        index[d]
-                    };
-                    n * strides[source]
-                })
-                .sum()
-        };
+        let slice = ni * nj;
+        let Walk { start, steps } = self.walk(shape);
         let mut turned = vec![voxels[0]; voxels.len()];
-        let slabs = turned.par_chunks_mut(ni * nj * TILE).enumerate();
+        let slabs = turned.par_chunks_mut(slice * TILE).enumerate();
         slabs.for_each(|(slab, values)| {
-            let tiles_j = (0..nj).step_by(TILE);
-            let tiles = tiles_j.flat_map(|j| (0..ni).step_by(TILE).map(move |i| (i, j)));
-            for (tile_i, tile_j) in tiles {
-                for (k, slice) in values.chunks_mut(ni * nj).enumerate() {
-                    for j in tile_j..(tile_j + TILE).min(nj) {
-                        for i in tile_i..(tile_i + TILE).min(ni) {
-                            slice[i + ni * j] = voxels[place([i, j, slab * TILE + k])];
+            for (tile_i, tile_j) in tiles(ni, nj) {
+                for (k, values) in values.chunks_mut(slice).enumerate() {
+                    for j in tile_j.clone() {
+                        let index = [tile_i.start, j, slab * TILE + k];
+                        let moved = (0..3).map(|d| steps[d].wrapping_mul(index[d]));
+                        let mut place = moved.fold(start, usize::wrapping_add);
+                        for value in &mut values[ni * j..][tile_i.clone()] {
+                            *value = voxels[place];
+                            place = place.wrapping_add(steps[0]);
                         }
                     }
                 }
@@ -292,6 +283,32 @@ impl Turn {
         });
         turned
     }
+
+    /// Where the source of the result's first voxel lies, and how far it moves with i, j, k.
+    fn walk(&self, shape: Shape) -> Walk {
+        let strides = [1, shape[0], shape[0] * shape[1]];
+        let mut start = 0;
+        let steps = [0, 1, 2].map(|d| {
+            let source = self.source[d];
+            if !self.flip[d] {
+                return strides[source];
+            }
+            start += strides[source] * (shape[source] - 1);
+            strides[source].wrapping_neg()
+        });
+        Walk { start, steps }
+    }
+}
+
+/// Offsets in the source; a step backwards is a wrapped negative number.
+struct Walk {
+    start: usize,
+    steps: [usize; 3],
+}
+
+fn tiles(ni: usize, nj: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let edges = |n: usize| (0..n).step_by(TILE).map(move |i| i..(i + TILE).min(n));
+    edges(nj).flat_map(move |j| edges(ni).map(move |i| (i, j.clone())))
 }
 
 /// Swaps the first of `count` pieces of length `piece` with the last, the second with the last but

@@ -90,6 +90,7 @@ impl VolumeFile {
     /// 0 or 1 for every voxel.
     pub fn mask(self) -> Result<Mask> {
         let voxels = match self.header.datatype {
+            Datatype::U8 if self.header.scaling == Scaling::NONE => self.bytes_0_or_1(),
             Datatype::U8 => self.zeros_and_ones::<u8>(),
             Datatype::I8 => self.zeros_and_ones::<i8>(),
             Datatype::I16 => self.zeros_and_ones::<i16>(),
@@ -180,6 +181,15 @@ impl VolumeFile {
         }
     }
 
+    fn bytes_0_or_1(&self) -> Result<Vec<u8>> {
+        let values: Vec<u8> = self.values(0)?;
+        let largest = |run: &[u8]| run.iter().copied().max();
+        match values.par_chunks(RUN).filter_map(largest).max() {
+            Some(value @ 2..) => Err(self.unusable(no_mask(value.into()))),
+            _ => Ok(values),
+        }
+    }
+
     fn zeros_and_ones<T: Stored>(&self) -> Result<Vec<u8>> {
         let values: Vec<T> = self.values(0)?;
         let scaling = self.header.scaling;
@@ -195,7 +205,7 @@ impl VolumeFile {
             } else if real == 1.0 {
                 Ok(1)
             } else {
-                Err(format!("holds the value {real}; a mask holds 0 and 1 only"))
+                Err(no_mask(real))
             }
         })
     }
@@ -322,6 +332,10 @@ impl VolumeFile {
     fn unusable(&self, why: String) -> Error {
         Error::unusable(&self.path, why)
     }
+}
+
+fn no_mask(value: f64) -> String {
+    format!("holds the value {value}; a mask holds 0 and 1 only")
 }
 
 fn damaged(error: &io::Error) -> String {
