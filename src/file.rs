@@ -164,11 +164,16 @@ pub fn sha256(path: &Path) -> Result<String> {
             Err(e) => return Err(unreadable(e)),
         }
     }
-    Ok(digest
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect())
+    Ok(hexadecimal(&digest.finalize()))
+}
+
+/// SHA-256 of bytes in memory, in lower-case hexadecimal.
+pub fn sha256_of_bytes(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -287,13 +292,4 @@ mod tests {
             66
         );
     }
-}
-
-/// SHA-256 of bytes in memory, in lower-case hexadecimal.
-pub fn sha256_of_bytes(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }

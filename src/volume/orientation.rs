@@ -215,15 +215,14 @@ impl Turn {
     pub(crate) fn geometry(&self, grid: &Geometry) -> Geometry {
         let columns = grid.affine.columns();
         let mut first = [0.0; 3];
-        let mut turned = columns;
-        for d in 0..3 {
+        let turned = [0, 1, 2].map(|d| {
             let source = self.source[d];
-            turned[d] = columns[source];
-            if self.flip[d] {
-                turned[d] = turned[d].map(|x| -x);
-                first[source] = grid.shape[source] as f64 - 1.0;
+            if !self.flip[d] {
+                return columns[source];
             }
-        }
+            first[source] = grid.shape[source] as f64 - 1.0;
+            columns[source].map(|x| -x)
+        });
         Geometry {
             shape: self.shape(grid.shape),
             affine: Affine::from_columns(turned, grid.affine.apply(first)),

@@ -1,5 +1,7 @@
 //! Reading and writing of volumes, through files made here byte by byte.
 
+#![allow(clippy::unwrap_used)]
+
 mod laws;
 mod raw;
 mod refused;

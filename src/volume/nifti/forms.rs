@@ -101,7 +101,7 @@ fn qform(stored: &StoredForms) -> Result<Affine, String> {
 /// The part of the quaternion that a header leaves out: it has length 1 in all.
 fn real_part(quaternion: [f64; 3]) -> Result<f64, String> {
     let squared = 1.0 - dot(quaternion, quaternion);
-    if !(squared >= -1e-6) {
+    if squared.is_nan() || squared < -1e-6 {
         return Err(format!(
             "has the quaternion {quaternion:?} in its qform, which is longer than 1"
         ));
