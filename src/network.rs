@@ -1,1 +1,245 @@
-//! Runs a network over a volume.
+//! Runs a network over a volume: what the card says, from voxels to logits on a coarse grid.
+
+pub mod card;
+pub mod channels;
+pub mod normalize;
+pub mod session;
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::step::{Context, Device};
+use crate::volume::Image;
+use crate::volume::coarse_grid::{CoarseField, CoarseGrid};
+
+pub use card::Card;
+use card::{Channel, Input};
+use channels::Channels;
+pub use normalize::{Modality, Normalization};
+use session::Session;
+
+/// The networks that voxmask brings along, by what they segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shipped {
+    /// Anatomy against air, table and padding.
+    Foreground,
+    /// Voxels that a de-identification tool altered.
+    AnonymizationArea,
+}
+
+impl Shipped {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Foreground => "foreground",
+            Self::AnonymizationArea => "anonymization-area",
+        }
+    }
+
+    fn files(self) -> (&'static [u8], &'static [u8]) {
+        match self {
+            Self::Foreground => (
+                include_bytes!("../models/foreground/card.json"),
+                include_bytes!("../models/foreground/model.onnx"),
+            ),
+            Self::AnonymizationArea => (
+                include_bytes!("../models/anonymization-area/card.json"),
+                include_bytes!("../models/anonymization-area/model.onnx"),
+            ),
+        }
+    }
+}
+
+/// A network: weights that are loaded, and the card that says how to use them.
+pub struct Network {
+    /// What the weights expect.
+    pub card: Card,
+    session: Session,
+}
+
+/// Which network made a result, for reports.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct NetworkUsed {
+    /// Name on its card.
+    pub name: String,
+    /// Version on its card.
+    pub version: String,
+    /// SHA-256 of its weights.
+    pub sha256: String,
+    /// Where it ran: `cpu` or `cuda`.
+    pub device: String,
+}
+
+/// What a network says about a scan, on its coarse grid.
+pub struct Prediction {
+    /// A logit for every cell.
+    pub logits: CoarseField,
+    /// The logit that the scan was altered, if the network has such an output.
+    pub altered: Option<f32>,
+    /// What the network saw.
+    pub channels: Channels,
+    /// How the intensities were normalised.
+    pub normalization: Normalization,
+}
+
+impl Network {
+    /// Loads the network in a folder (`card.json` and its weights), or the shipped one.
+    ///
+    /// # Errors
+    /// Exit 69 when the folder, ONNX Runtime or the device cannot be used, or when the folder's card
+    /// is for something else.
+    pub fn load(folder: Option<&Path>, shipped: Shipped, context: &Context) -> Result<Self> {
+        let (card, session) = match folder {
+            Some(folder) => {
+                let (card, weights) = Card::read_folder(folder)?;
+                let session = Session::load(&weights, context)?;
+                (card, session)
+            }
+            None => {
+                let (json, weights) = shipped.files();
+                let card = Card::parse(json, "the shipped network")?;
+                (card, Session::load(weights, context)?)
+            }
+        };
+        if card.name != shipped.name() {
+            return Err(Error::Unavailable(format!(
+                "the model card is for {:?}, not for {:?}",
+                card.name,
+                shipped.name()
+            )));
+        }
+        Ok(Self { card, session })
+    }
+
+    /// Which network this is, for reports.
+    pub fn used(&self) -> NetworkUsed {
+        NetworkUsed {
+            name: self.card.name.clone(),
+            version: self.card.version.clone(),
+            sha256: self.card.weights.sha256.clone(),
+            device: match self.session.device {
+                Device::Cuda => "cuda",
+                Device::Cpu | Device::Auto => "cpu",
+            }
+            .to_owned(),
+        }
+    }
+
+    /// Runs the network over an image that is oriented RAS.
+    ///
+    /// # Errors
+    /// Exit 69 when the network fails, 75 when memory ran out.
+    pub fn predict(&mut self, image: &Image, modality: Modality) -> Result<Prediction> {
+        let input = &self.card.input;
+        let normalization = Normalization::of(image, modality, input);
+        let grid = CoarseGrid::over(&image.geometry, input.cell_mm);
+        let channels = channels::channels(image, &grid, &normalization, input);
+        let tensor = Tensor::around(&grid, input);
+        let values = tensor.fill(&channels, normalization.modality, input);
+        let shape = tensor.shape(input);
+        let output = &self.card.output;
+        let (logits, altered) = match &output.altered {
+            Some(name) => {
+                let outputs = [output.logits.as_str(), name.as_str()];
+                let [logits, altered] = self.session.run(&shape, &values, outputs)?;
+                (logits, altered.first().copied())
+            }
+            None => {
+                let outputs = [output.logits.as_str()];
+                let [logits] = self.session.run(&shape, &values, outputs)?;
+                (logits, None)
+            }
+        };
+        Ok(Prediction {
+            logits: CoarseField {
+                values: tensor.take(&logits)?,
+                grid,
+            },
+            altered,
+            channels,
+            normalization,
+        })
+    }
+}
+
+/// The tensor round a coarse grid: a margin of zeros on the low side, and on the high side a margin
+/// and what makes each length a multiple.
+struct Tensor {
+    cells: [usize; 3],
+    margin: usize,
+    padded: [usize; 3],
+}
+
+impl Tensor {
+    fn around(grid: &CoarseGrid, input: &Input) -> Self {
+        let margin = input.margin_cells;
+        Self {
+            cells: grid.shape,
+            margin,
+            padded: grid
+                .shape
+                .map(|n| (n + 2 * margin).next_multiple_of(input.multiple_of)),
+        }
+    }
+
+    /// Tensor order: batch, channel, k, j, i. The only place that turns our triples round.
+    fn shape(&self, input: &Input) -> [usize; 5] {
+        let [i, j, k] = self.padded;
+        [1, input.channels.len(), k, j, i]
+    }
+
+    /// Place of the first cell of row `(j, k)` in one channel of the tensor.
+    fn row(&self, j: usize, k: usize) -> usize {
+        let [ni, nj, _] = self.padded;
+        self.margin + ni * (j + self.margin + nj * (k + self.margin))
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (usize, usize)> {
+        let [_, nj, nk] = self.cells;
+        (0..nk).flat_map(move |k| (0..nj).map(move |j| (j, k)))
+    }
+
+    fn fill(&self, channels: &Channels, modality: Modality, input: &Input) -> Vec<f32> {
+        let size: usize = self.padded.iter().product();
+        let mut values = vec![0.0; size * input.channels.len()];
+        for (channel, values) in input.channels.iter().zip(values.chunks_mut(size)) {
+            match channel {
+                Channel::Intensity => self.copy(&channels.intensity, values),
+                Channel::Flat => self.copy(&channels.flat, values),
+                Channel::Detail => self.copy(&channels.detail, values),
+                Channel::InView => self.fill_view(values),
+                Channel::Ct if modality == Modality::Ct => self.fill_view(values),
+                Channel::Ct => {}
+            }
+        }
+        values
+    }
+
+    fn copy(&self, field: &[f32], values: &mut [f32]) {
+        let ni = self.cells[0];
+        for ((j, k), line) in self.rows().zip(field.chunks(ni)) {
+            values[self.row(j, k)..][..ni].copy_from_slice(line);
+        }
+    }
+
+    fn fill_view(&self, values: &mut [f32]) {
+        for (j, k) in self.rows() {
+            values[self.row(j, k)..][..self.cells[0]].fill(1.0);
+        }
+    }
+
+    /// Takes the cells out of one channel of an output tensor.
+    fn take(&self, values: &[f32]) -> Result<Vec<f32>> {
+        let expected: usize = self.padded.iter().product();
+        if values.len() != expected {
+            return Err(Error::Unavailable(format!(
+                "the network gave {} values for {expected} cells; its card does not fit it",
+                values.len()
+            )));
+        }
+        let line = |(j, k)| &values[self.row(j, k)..][..self.cells[0]];
+        Ok(self.rows().flat_map(line).copied().collect())
+    }
+}

@@ -4,6 +4,7 @@
 //! three-dimensional, finite and lies on an invertible affine.
 
 pub mod bounding_box;
+pub mod canonical;
 pub mod coarse_grid;
 mod crop;
 pub mod geometry;
@@ -12,6 +13,7 @@ pub mod orientation;
 pub mod summary;
 
 pub use bounding_box::BoundingBox;
+pub use canonical::Canonical;
 pub use geometry::{Affine, Geometry, Point, Shape, Spacing, StoredForms};
 pub use nifti::{
     check_output_name, read_geometry, read_image, read_label_map, read_mask, write_image,

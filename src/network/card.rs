@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::ops::constant_area::Snap;
 
 /// What weights expect, what comes out, and what is done with it. `card.json` beside `model.onnx`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -134,24 +135,8 @@ pub struct Area {
     pub mask_threshold: f32,
     /// A smaller area is none [ml].
     pub minimum_ml: f64,
-    /// How the area is snapped to constant voxels.
+    /// How the area is snapped to constant voxels; see [`crate::ops::constant_area`].
     pub snap: Snap,
-}
-
-/// How the area is snapped to constant voxels; see [`crate::ops::constant_area`].
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Snap {
-    /// Constant voxels above this probability belong to the area.
-    pub probability: f32,
-    /// A constant piece of which the area covers this share belongs to it as a whole.
-    pub coverage: f64,
-    /// Share of the area that one value must hold for it to be a constant fill.
-    pub constant_share: f64,
-    /// From this share on nothing but the constant is kept.
-    pub pure_share: f64,
-    /// Smaller constant pieces are not taken as a whole [ml].
-    pub minimum_piece_ml: f64,
 }
 
 impl Card {
@@ -170,13 +155,22 @@ impl Card {
     fn check(&self) -> std::result::Result<(), String> {
         let input = &self.input;
         if self.schema != "card/1" {
-            return Err(format!("a card of layout {:?}; this voxmask reads card/1", self.schema));
+            return Err(format!(
+                "a card of layout {:?}; this voxmask reads card/1",
+                self.schema
+            ));
         }
         if input.orientation != "RAS" {
-            return Err(format!("orientation {:?}; only RAS is known", input.orientation));
+            return Err(format!(
+                "orientation {:?}; only RAS is known",
+                input.orientation
+            ));
         }
         if !(0.5..=64.0).contains(&input.cell_mm) {
-            return Err(format!("cell_mm {} is not between 0.5 and 64", input.cell_mm));
+            return Err(format!(
+                "cell_mm {} is not between 0.5 and 64",
+                input.cell_mm
+            ));
         }
         if input.margin_cells > 64 || !(1..=256).contains(&input.multiple_of) {
             return Err("margin_cells above 64 or multiple_of not in 1 to 256".to_owned());

@@ -50,9 +50,13 @@ pub fn channels(
             .zip(along_k.cells())
             .for_each(|(cell, stretch)| {
                 for (plane, k) in made.iter().zip(some) {
-                    let weight = k.checked_sub(stretch.start).and_then(|n| stretch.weights.get(n));
+                    let weight = k
+                        .checked_sub(stretch.start)
+                        .and_then(|n| stretch.weights.get(n));
                     if let Some(&weight) = weight {
-                        cell.iter_mut().zip(plane).for_each(|(c, p)| *c += weight * p);
+                        cell.iter_mut()
+                            .zip(plane)
+                            .for_each(|(c, p)| *c += weight * p);
                     }
                 }
             });
@@ -183,7 +187,10 @@ impl<'a> PlaneMaker<'a> {
             }
             if self.detail_axes[1] {
                 let (low, high) = (j.saturating_sub(1), (j + 1).min(nj - 1));
-                let (low, high) = (&here[low * ni..(low + 1) * ni], &here[high * ni..(high + 1) * ni]);
+                let (low, high) = (
+                    &here[low * ni..(low + 1) * ni],
+                    &here[high * ni..(high + 1) * ni],
+                );
                 add_second_difference(x, low, high, share, sum);
             }
             if self.detail_axes[0] {

@@ -82,7 +82,10 @@ impl Normalization {
 fn extremes(samples: &Samples) -> (f32, f32) {
     fn of<T: Copy + PartialOrd + Send + Sync>(values: &[T], first: T) -> (T, T) {
         let pair = |(low, high): (T, T), &v: &T| {
-            (if v < low { v } else { low }, if v > high { v } else { high })
+            (
+                if v < low { v } else { low },
+                if v > high { v } else { high },
+            )
         };
         let join = |a: (T, T), b: (T, T)| pair(pair(a, &b.0), &b.1);
         values
@@ -117,7 +120,12 @@ fn percentile_above(samples: &Samples, lowest: f32, percentile: f64) -> Option<f
         }
         Samples::U16(scaled) => {
             let real = |n: usize| scaled.real(n as u16);
-            histogram_percentile(&histogram(&scaled.stored, usize::from), real, lowest, percentile)
+            histogram_percentile(
+                &histogram(&scaled.stored, usize::from),
+                real,
+                lowest,
+                percentile,
+            )
         }
         Samples::F32(values) => float_percentile(values, lowest, percentile),
     }

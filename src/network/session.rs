@@ -129,7 +129,10 @@ fn environment() -> Result<Environment> {
     }
     let path = find_library()?;
     let unusable = |why: String| {
-        Error::Unavailable(format!("{}: ONNX Runtime cannot be loaded: {why}", path.display()))
+        Error::Unavailable(format!(
+            "{}: ONNX Runtime cannot be loaded: {why}",
+            path.display()
+        ))
     };
     let environment = ort::init_from(&path)
         .map_err(|e| unusable(e.to_string()))?
@@ -175,7 +178,9 @@ fn find_library() -> Result<PathBuf> {
 fn folders(beside: &Path) -> Vec<PathBuf> {
     let mut folders = vec![beside.to_owned()];
     folders.extend(beside.ancestors().skip(1).take(3).map(|a| a.join("lib")));
-    let pythons = beside.parent().map(|prefix| std::fs::read_dir(prefix.join("lib")));
+    let pythons = beside
+        .parent()
+        .map(|prefix| std::fs::read_dir(prefix.join("lib")));
     let mut packages: Vec<PathBuf> = pythons
         .and_then(std::io::Result::ok)
         .into_iter()
@@ -192,11 +197,18 @@ fn folders(beside: &Path) -> Vec<PathBuf> {
 fn library_in(folder: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
     let is_library = |path: &PathBuf| {
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
         let named = name == "libonnxruntime.so"
             || name.starts_with("libonnxruntime.so.")
             || name == "libonnxruntime.dylib";
         named && path.is_file()
     };
-    entries.flatten().map(|entry| entry.path()).filter(is_library).max()
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(is_library)
+        .max()
 }

@@ -60,6 +60,12 @@ impl Components {
         sizes.max_by_key(|(_, piece)| piece.voxels).map(|(n, _)| n)
     }
 
+    /// Runs of voxels in memory and the index of the piece that each belongs to.
+    pub fn runs(&self) -> impl Iterator<Item = (std::ops::Range<usize>, usize)> + '_ {
+        let pieces = self.piece_of_run.iter().map(|&piece| piece as usize);
+        self.runs.ranges().zip(pieces)
+    }
+
     /// Clears in `mask`, which they were found in, the pieces that are not to be kept.
     pub fn keep(&self, mask: &mut Mask, keep: impl Fn(usize, &Piece) -> bool) {
         self.paint(&mut mask.voxels, 0, |n, piece| !keep(n, piece));

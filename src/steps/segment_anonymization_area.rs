@@ -1,4 +1,11 @@
-//! Placeholder silhouette of the step; its owner replaces it whole.
+//! Anonymization-area mask: voxels that a de-identification tool altered.
+//!
+//! In: a CT or MR volume, and its foreground mask if there is one. Out: a mask on the volume's own
+//! grid, 1 = blanked, blurred, replaced or distorted. Empty for a scan that nobody altered, which is
+//! the most frequent case.
+//!
+//! Method: a network says whether the scan was altered at all, and on a coarse grid where; an area
+//! that was filled with one value is snapped to exactly those voxels ([`crate::ops::constant_area`]).
 
 use std::path::PathBuf;
 
@@ -6,46 +13,263 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::network::card::Area;
+use crate::network::{Modality, Network, NetworkUsed, Prediction, Shipped};
+use crate::ops::constant_area::{equal_to, rough_area, snap};
+use crate::ops::extent::Extent;
+use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
+use crate::volume::{self, Canonical, Image, Mask, Samples, Scaled, Summary};
 
 /// The step.
 pub struct SegmentAnonymizationArea;
 
-/// What to do.
+/// Find the voxels that a de-identification tool altered.
 #[derive(Clone, Debug, Default, Args, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["input"]))]
+#[schemars(extend("required" = ["input", "output"]))]
 pub struct Config {
-    /// Volume to read (`.nii` or `.nii.gz`).
+    /// Volume to segment (`.nii`, `.nii.gz` or `.hdr`).
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
+    /// Mask to write, 1 = altered (`.nii` or `.nii.gz`).
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Foreground mask on the same grid; says which constant voxels are air around the body.
+    #[arg(long, value_name = "FILE")]
+    pub foreground: Option<PathBuf>,
+    /// Folder of another network: `card.json` and its weights.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Kind of scan; `auto` takes values below −200 for CT.
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub modality: Modality,
+    /// Write the probability of alteration here, 0 to 1 in steps of 0.001.
+    #[arg(long, value_name = "FILE")]
+    pub probability: Option<PathBuf>,
+    /// Write a picture of the scan with the mask's outline here (`.png`).
+    #[arg(long, value_name = "FILE.png")]
+    pub picture: Option<PathBuf>,
+    /// Frame of a 4-D volume to use, from 0.
+    #[arg(long, value_name = "N")]
+    pub frame: Option<usize>,
 }
 
 /// What was found.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Report {}
+pub struct Report {
+    /// The volume that was segmented.
+    pub input: Summary,
+    /// The kind of scan that it was taken for.
+    pub modality: Modality,
+    /// Whether any voxel was found to be altered.
+    pub altered: bool,
+    /// The network's probability that the scan was altered at all; null if it gives none.
+    pub altered_probability: Option<f64>,
+    /// The mask.
+    pub anonymization_area: Extent,
+    /// The network that found it.
+    pub network: NetworkUsed,
+}
 
 impl Step for SegmentAnonymizationArea {
     const NAME: &'static str = "segment-anonymization-area";
-    const ABOUT: &'static str = "Not built yet";
+    const ABOUT: &'static str =
+        "Find the voxels of a CT or MR volume that a de-identification tool altered";
     type Config = Config;
     type Report = Report;
 
     fn files(config: &Config) -> Vec<FileArgument<'_>> {
-        vec![FileArgument::required(
-            "input",
-            "image",
-            FileKind::Input,
-            &config.input,
-        )]
+        use FileKind::{Input, InputFolder, Output};
+        vec![
+            FileArgument::required("input", "image", Input, &config.input),
+            FileArgument::optional(
+                "foreground",
+                "foreground_mask",
+                Input,
+                config.foreground.as_deref(),
+            ),
+            FileArgument::optional("model", "model", InputFolder, config.model.as_deref()),
+            FileArgument::required("output", "anonymization_area", Output, &config.output),
+            FileArgument::optional(
+                "probability",
+                "anonymization_probability",
+                Output,
+                config.probability.as_deref(),
+            ),
+            FileArgument::optional("picture", "picture", Output, config.picture.as_deref()),
+        ]
     }
 
     fn validate(_config: &Config) -> Result<()> {
         Ok(())
     }
 
-    fn run(_config: &Config, _context: &Context) -> Result<Report> {
-        Ok(Report {})
+    fn run(config: &Config, context: &Context) -> Result<Report> {
+        context.stage("reading the scan and the network");
+        let scan = Canonical::read(&config.input, config.frame)?;
+        let foreground = read_foreground(config, &scan)?;
+        let shipped = Shipped::AnonymizationArea;
+        let mut network = Network::load(config.model.as_deref(), shipped, context)?;
+        context.stage("segmenting the anonymization area");
+        let found = Altered::find(&scan.image, &mut network, config.modality)?;
+        if let Some(path) = &config.probability {
+            let probability = found.probability(&scan.image);
+            volume::write_image(path, &scan.restore_image(probability), context.overwrite)?;
+        }
+        let mask = found.mask(&scan.image, foreground.as_ref());
+        if let Some(path) = &config.picture {
+            let layer = picture::Layer {
+                mask: &mask,
+                colour: picture::Colour::ANONYMIZATION_AREA,
+            };
+            picture::overlay(
+                &scan.image,
+                &[layer],
+                picture::Window::for_image(&scan.image),
+            )
+            .write(path, context.overwrite)?;
+        }
+        let extent = Extent::of(&mask);
+        context.stage("writing the mask");
+        volume::write_mask(&config.output, &scan.restore(mask), context.overwrite)?;
+        Ok(Report {
+            input: scan.stored.summary(),
+            modality: found.prediction.normalization.modality,
+            altered: extent.voxels > 0,
+            altered_probability: found.prediction.altered.map(|logit| sigmoid(logit).into()),
+            anonymization_area: extent,
+            network: network.used(),
+        })
     }
 }
+
+fn read_foreground(config: &Config, scan: &Canonical) -> Result<Option<Mask>> {
+    let Some(path) = &config.foreground else {
+        return Ok(None);
+    };
+    let mask = volume::read_mask(path)?;
+    if !mask.geometry.same_grid(&scan.stored) {
+        return Err(Error::unusable(
+            path,
+            "is not on the grid of the volume; both must share shape and affine",
+        ));
+    }
+    // Turned as the image was, by the image's own orientation.
+    let mask = Mask {
+        geometry: scan.stored.clone(),
+        ..mask
+    };
+    Ok(Some(mask.oriented(scan.image.geometry.orientation())))
+}
+
+fn sigmoid(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
+}
+
+/// What a network says about the alteration of an image.
+struct Altered {
+    prediction: Prediction,
+    area: Area,
+}
+
+impl Altered {
+    fn find(image: &Image, network: &mut Network, modality: Modality) -> Result<Self> {
+        let area = network.card.area.clone().ok_or_else(|| {
+            Error::Unavailable("the anonymization-area network's card has no area".to_owned())
+        })?;
+        Ok(Self {
+            prediction: network.predict(image, modality)?,
+            area,
+        })
+    }
+
+    /// False when the network is sure that nobody altered the scan, or nothing was measured.
+    fn any(&self) -> bool {
+        let altered = self.prediction.altered;
+        !self.prediction.normalization.constant
+            && altered.is_none_or(|logit| logit > self.area.altered_threshold)
+    }
+
+    fn mask(&self, image: &Image, foreground: Option<&Mask>) -> Mask {
+        let empty = || Mask {
+            voxels: vec![0; image.geometry.voxel_count()],
+            geometry: image.geometry.clone(),
+        };
+        if !self.any() {
+            return empty();
+        }
+        let logits = &self.prediction.logits;
+        let rough = rough_area(image, logits, self.area.mask_threshold);
+        let air_is_constant = |value| match foreground {
+            Some(foreground) => self.air_outside_is_constant(image, foreground, value),
+            None => self.air_looks_constant(),
+        };
+        let area = snap(image, logits, rough, air_is_constant, &self.area.snap);
+        let voxels = area.voxels.iter().filter(|v| **v != 0).count();
+        if (voxels as f64) * area.geometry.voxel_ml() < self.area.minimum_ml {
+            return empty();
+        }
+        area
+    }
+
+    /// Whether most of the air (outside the body and far from the area) holds the fill's value.
+    fn air_outside_is_constant(&self, image: &Image, foreground: &Mask, value: f32) -> bool {
+        let outside = self.area.mask_threshold - UNLIKELY;
+        let near = rough_area(image, &self.prediction.logits, outside);
+        let constant = equal_to(image, value);
+        let voxels = foreground
+            .voxels
+            .iter()
+            .zip(&near.voxels)
+            .zip(&constant.voxels);
+        let (mut air, mut filled) = (0_usize, 0_usize);
+        for ((&foreground, &near), &constant) in voxels {
+            let is_air = 1 - (foreground | near);
+            air += usize::from(is_air);
+            filled += usize::from(is_air & constant);
+        }
+        2 * filled > air
+    }
+
+    /// The same from the network's own channels: of the cells that are dark and no part of the area,
+    /// most are constant.
+    fn air_looks_constant(&self) -> bool {
+        let channels = &self.prediction.channels;
+        let cells = self
+            .prediction
+            .logits
+            .values
+            .iter()
+            .zip(&channels.intensity);
+        let (mut air, mut filled) = (0_usize, 0_usize);
+        for ((&logit, &intensity), &flat) in cells.zip(&channels.flat) {
+            if logit < self.area.mask_threshold - UNLIKELY && intensity < DARK {
+                air += 1;
+                filled += usize::from(flat > 0.5);
+            }
+        }
+        2 * filled > air
+    }
+
+    /// Probability of alteration in thousandths.
+    fn probability(&self, image: &Image) -> Image {
+        let logits = &self.prediction.logits;
+        let per_mille = |logit| (1000.0 * sigmoid(logit)).round() as i16;
+        let found = logits.map_voxels(&image.geometry, per_mille);
+        Image {
+            samples: Samples::I16(Scaled {
+                stored: found.voxels,
+                slope: 0.001,
+                intercept: 0.0,
+            }),
+            geometry: found.geometry,
+        }
+    }
+}
+
+/// A logit this far below the mask's threshold is surely no part of the area.
+const UNLIKELY: f32 = 2.0;
+/// Cells darker than this (normalised intensity) are taken for air.
+const DARK: f32 = 0.1;

@@ -1,4 +1,11 @@
-//! Placeholder silhouette of the step; its owner replaces it whole.
+//! Foreground mask: where the body is.
+//!
+//! In: a CT or MR volume. Out: a mask on the volume's own grid, 1 = anatomy that was imaged, as a
+//! solid (lungs, airways and bowel gas included; air, table, clothes and padding not).
+//!
+//! Method: a network says on a coarse grid which side of the skin a cell lies on; the skin itself is
+//! placed at native resolution where the scan's contrast puts it ([`crate::ops::boundary`]); small
+//! pieces are dropped and holes filled.
 
 use std::path::PathBuf;
 
@@ -6,46 +13,214 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::network::card::Boundary;
+use crate::network::{Modality, Network, NetworkUsed, Normalization, Prediction, Shipped};
+use crate::ops::boundary::{Level, Scores, Weighing};
+use crate::ops::components;
+use crate::ops::extent::Extent;
+use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
+use crate::volume::{self, Canonical, Image, Mask, Samples, Scaled, Summary, Volume};
 
 /// The step.
 pub struct SegmentForeground;
 
-/// What to do.
+/// Find the anatomical foreground of a CT or MR volume.
 #[derive(Clone, Debug, Default, Args, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["input"]))]
+#[schemars(extend("required" = ["input", "output"]))]
 pub struct Config {
-    /// Volume to read (`.nii` or `.nii.gz`).
+    /// Volume to segment (`.nii`, `.nii.gz` or `.hdr`).
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
+    /// Mask to write, 1 = anatomy (`.nii` or `.nii.gz`).
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Folder of another network: `card.json` and its weights.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Kind of scan; `auto` takes values below −200 for CT.
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub modality: Modality,
+    /// Write the probability of anatomy here, 0 to 1 in steps of 0.001.
+    #[arg(long, value_name = "FILE")]
+    pub probability: Option<PathBuf>,
+    /// Write a picture of the scan with the mask's outline here (`.png`).
+    #[arg(long, value_name = "FILE.png")]
+    pub picture: Option<PathBuf>,
+    /// Frame of a 4-D volume to use, from 0.
+    #[arg(long, value_name = "N")]
+    pub frame: Option<usize>,
 }
 
 /// What was found.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Report {}
+pub struct Report {
+    /// The volume that was segmented.
+    pub input: Summary,
+    /// The kind of scan that it was taken for.
+    pub modality: Modality,
+    /// Whether any anatomy was found; a phantom or an empty scan has none, which is no error.
+    pub anatomy_found: bool,
+    /// The mask.
+    pub foreground: Extent,
+    /// The network that found it.
+    pub network: NetworkUsed,
+}
 
 impl Step for SegmentForeground {
     const NAME: &'static str = "segment-foreground";
-    const ABOUT: &'static str = "Not built yet";
+    const ABOUT: &'static str = "Find the anatomical foreground of a CT or MR volume";
     type Config = Config;
     type Report = Report;
 
     fn files(config: &Config) -> Vec<FileArgument<'_>> {
-        vec![FileArgument::required(
-            "input",
-            "image",
-            FileKind::Input,
-            &config.input,
-        )]
+        use FileKind::{Input, InputFolder, Output};
+        vec![
+            FileArgument::required("input", "image", Input, &config.input),
+            FileArgument::optional("model", "model", InputFolder, config.model.as_deref()),
+            FileArgument::required("output", "foreground_mask", Output, &config.output),
+            FileArgument::optional(
+                "probability",
+                "foreground_probability",
+                Output,
+                config.probability.as_deref(),
+            ),
+            FileArgument::optional("picture", "picture", Output, config.picture.as_deref()),
+        ]
     }
 
     fn validate(_config: &Config) -> Result<()> {
         Ok(())
     }
 
-    fn run(_config: &Config, _context: &Context) -> Result<Report> {
-        Ok(Report {})
+    fn run(config: &Config, context: &Context) -> Result<Report> {
+        context.stage("reading the scan and the network");
+        let scan = Canonical::read(&config.input, config.frame)?;
+        let mut network = Network::load(config.model.as_deref(), Shipped::Foreground, context)?;
+        context.stage("segmenting the foreground");
+        let found = Foreground::find(&scan.image, &mut network, config.modality)?;
+        if let Some(path) = &config.probability {
+            let probability = found.probability(&scan.image);
+            volume::write_image(path, &scan.restore_image(probability), context.overwrite)?;
+        }
+        let modality = found.modality();
+        let mask = found.into_mask(&scan.image);
+        if let Some(path) = &config.picture {
+            let layer = picture::Layer {
+                mask: &mask,
+                colour: picture::Colour::FOREGROUND,
+            };
+            picture::overlay(
+                &scan.image,
+                &[layer],
+                picture::Window::for_image(&scan.image),
+            )
+            .write(path, context.overwrite)?;
+        }
+        let extent = Extent::of(&mask);
+        context.stage("writing the mask");
+        volume::write_mask(&config.output, &scan.restore(mask), context.overwrite)?;
+        Ok(Report {
+            input: scan.stored.summary(),
+            modality,
+            anatomy_found: extent.voxels > 0,
+            foreground: extent,
+            network: network.used(),
+        })
+    }
+}
+
+/// What a network says about an image's foreground, before it is made into a mask.
+struct Foreground {
+    prediction: Prediction,
+    boundary: Boundary,
+    /// Hounsfield units of −1000 and +50 in normalised intensity; CT only.
+    air_and_tissue: [f32; 2],
+}
+
+/// Air and soft tissue in CT [HU].
+const AIR_AND_TISSUE_HU: [f32; 2] = [-1000.0, 50.0];
+
+impl Foreground {
+    fn find(image: &Image, network: &mut Network, modality: Modality) -> Result<Self> {
+        let boundary = network.card.boundary.clone().ok_or_else(|| {
+            Error::Unavailable("the foreground network's card has no boundary".to_owned())
+        })?;
+        let prediction = network.predict(image, modality)?;
+        let mut air_and_tissue = AIR_AND_TISSUE_HU;
+        prediction.normalization.apply(&mut air_and_tissue);
+        Ok(Self {
+            prediction,
+            boundary,
+            air_and_tissue,
+        })
+    }
+
+    fn modality(&self) -> Modality {
+        self.prediction.normalization.modality
+    }
+
+    fn level(&self) -> Level {
+        match self.modality() {
+            Modality::Ct => {
+                let [air, tissue] = self.air_and_tissue;
+                Level::Absolute {
+                    intensity: air + self.boundary.ct_level * (tissue - air),
+                    contrast: tissue - air,
+                }
+            }
+            Modality::Auto | Modality::Mr => Level::Local {
+                share: self.boundary.mr_level,
+                smoothing_mm: self.boundary.smoothing_mm,
+            },
+        }
+    }
+
+    /// A value for every voxel, from its score: above 0 is inside. Where nothing was measured,
+    /// nothing is.
+    fn map<T: Copy + Default + Send>(
+        &self,
+        image: &Image,
+        value: impl Fn(f32) -> T + Sync,
+    ) -> Volume<T> {
+        let normalization: &Normalization = &self.prediction.normalization;
+        if normalization.constant {
+            return Volume {
+                voxels: vec![T::default(); image.geometry.voxel_count()],
+                geometry: image.geometry.clone(),
+            };
+        }
+        let normalize = |values: &mut [f32]| normalization.apply(values);
+        let weighing = Weighing {
+            logit_weight: self.boundary.logit_weight,
+            contrast_gain: self.boundary.contrast_gain,
+            band_logit: self.boundary.band_logit,
+        };
+        let intensity = &self.prediction.channels.intensity;
+        let logits = &self.prediction.logits;
+        Scores::new(image, &normalize, logits, intensity, self.level(), weighing).map(value)
+    }
+
+    fn into_mask(self, image: &Image) -> Mask {
+        let mut mask = self.map(image, |score| u8::from(score > 0.0));
+        components::keep_pieces(&mut mask, self.boundary.minimum_piece_ml);
+        components::fill_holes(&mut mask);
+        mask
+    }
+
+    /// Probability of anatomy in thousandths.
+    fn probability(&self, image: &Image) -> Image {
+        let per_mille = |score: f32| (1000.0 / (1.0 + (-score).exp())).round() as i16;
+        let found = self.map(image, per_mille);
+        Image {
+            samples: Samples::I16(Scaled {
+                stored: found.voxels,
+                slope: 0.001,
+                intercept: 0.0,
+            }),
+            geometry: found.geometry,
+        }
     }
 }

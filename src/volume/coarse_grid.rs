@@ -3,6 +3,9 @@
 //! Going there averages with a triangle (noise is averaged, not aliased), coming back interpolates
 //! linearly. Obliquity plays no part: cells follow i, j, k, so a turned header changes nothing.
 
+use rayon::prelude::*;
+
+use super::Volume;
 use super::geometry::{Geometry, Shape};
 
 /// Cells of `cell_mm` along i, j, k, centred on the volume.
@@ -157,6 +160,34 @@ pub struct RowReader<'a> {
 }
 
 impl CoarseField {
+    /// A value for every voxel of the volume below, from the field's linear interpolation.
+    pub fn map_voxels<T: Copy + Default + Send>(
+        &self,
+        geometry: &Geometry,
+        value: impl Fn(f32) -> T + Sync,
+    ) -> Volume<T> {
+        let [ni, nj, nk] = geometry.shape;
+        let (rows, along_i) = (self.rows(), self.grid.between(0));
+        let mut voxels = vec![T::default(); ni * nj * nk];
+        let planes = voxels.par_chunks_mut(ni * nj).enumerate();
+        planes.for_each(|(k, plane)| {
+            let mut cells = vec![0.0; self.grid.shape[0]];
+            for (j, row) in plane.chunks_mut(ni).enumerate() {
+                rows.read(j, k, &mut cells);
+                for (cell, run) in along_i.runs() {
+                    let (low, high) = (cells[cell], cells[(cell + 1).min(cells.len() - 1)]);
+                    for i in run {
+                        row[i] = value(low + along_i.place(i).1 * (high - low));
+                    }
+                }
+            }
+        });
+        Volume {
+            voxels,
+            geometry: geometry.clone(),
+        }
+    }
+
     /// A reader for rows of voxels.
     pub fn rows(&self) -> RowReader<'_> {
         RowReader {

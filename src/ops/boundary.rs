@@ -1,0 +1,278 @@
+//! The skin at native resolution: where a network's coarse surface and the scan's own contrast meet.
+//!
+//! A cell of the network's grid is a few millimetres wide; a voxel's side of the skin is decided by
+//! a score, the network's logit plus how far the voxel's intensity lies above the level of the skin,
+//! measured in the local contrast between tissue and air. Far from the surface the logit outweighs
+//! any intensity, so that lungs stay in and the table stays out.
+
+use rayon::prelude::*;
+
+use crate::volume::coarse_grid::{Between, CoarseField, CoarseGrid, RowReader};
+use crate::volume::{Image, Volume};
+
+/// How far the contrast may push a score, either way.
+const CONTRAST_LIMIT: f32 = 4.0;
+/// Probability from which a cell counts as surely inside, and 1 minus it as surely outside.
+const SURE: f32 = 0.8;
+/// Contrast below this (in normalised intensity) is noise: the network decides alone.
+const LEAST_CONTRAST: f32 = 0.05;
+/// Share of sure cells that a local mean must rest on.
+const LEAST_WEIGHT: f32 = 0.02;
+
+/// Where the skin lies between air and tissue.
+#[derive(Clone, Copy, Debug)]
+pub enum Level {
+    /// At one normalised intensity everywhere, with this contrast between tissue and air: CT.
+    Absolute {
+        /// Intensity of the skin.
+        intensity: f32,
+        /// Tissue less air.
+        contrast: f32,
+    },
+    /// A share of the way from the local air to the local tissue: MR.
+    Local {
+        /// 0 is the air's mean, 1 the tissue's.
+        share: f32,
+        /// Local means are taken with a Gaussian of this standard deviation [mm].
+        smoothing_mm: f64,
+    },
+}
+
+/// How logit and contrast are weighed.
+#[derive(Clone, Copy, Debug)]
+pub struct Weighing {
+    /// Factor of the logit.
+    pub logit_weight: f32,
+    /// Score that a voxel gains when it lies one contrast above the level.
+    pub contrast_gain: f32,
+    /// Beyond this logit contrast plays no part.
+    pub band_logit: f32,
+}
+
+/// A score for every voxel; above 0 it is inside.
+pub struct Scores<'a> {
+    image: &'a Image,
+    normalize: &'a (dyn Fn(&mut [f32]) + Sync),
+    weighing: Weighing,
+    grid: &'a CoarseGrid,
+    logits: &'a CoarseField,
+    /// `contrast_gain / contrast`, 0 where there is none to speak of.
+    slope: CoarseField,
+    /// `slope` times the level of the skin.
+    threshold: CoarseField,
+}
+
+/// The interpolators that one thread needs.
+struct Rows<'a> {
+    logits: RowReader<'a>,
+    slope: RowReader<'a>,
+    threshold: RowReader<'a>,
+    along_i: Between,
+}
+
+impl<'a> Scores<'a> {
+    /// Prepares scores from a network's logits, the intensity of its cells, and the image that
+    /// `normalize` brings to the same scale (a run of voxels at a time).
+    pub fn new(
+        image: &'a Image,
+        normalize: &'a (dyn Fn(&mut [f32]) + Sync),
+        logits: &'a CoarseField,
+        intensity: &[f32],
+        level: Level,
+        weighing: Weighing,
+    ) -> Self {
+        let (slope, threshold) = match level {
+            Level::Absolute {
+                intensity,
+                contrast,
+            } => {
+                let slope = weighing.contrast_gain / contrast;
+                let cells = logits.values.len();
+                (vec![slope; cells], vec![slope * intensity; cells])
+            }
+            Level::Local {
+                share,
+                smoothing_mm,
+            } => local_level(
+                logits,
+                intensity,
+                share,
+                smoothing_mm,
+                weighing.contrast_gain,
+            ),
+        };
+        let field = |values| CoarseField {
+            grid: logits.grid.clone(),
+            values,
+        };
+        Self {
+            image,
+            normalize,
+            weighing,
+            grid: &logits.grid,
+            logits,
+            slope: field(slope),
+            threshold: field(threshold),
+        }
+    }
+
+    /// Turns the score of every voxel into a value of the result.
+    pub fn map<T: Copy + Default + Send>(&self, value: impl Fn(f32) -> T + Sync) -> Volume<T> {
+        let [ni, nj, nk] = self.image.shape();
+        let mut voxels = vec![T::default(); ni * nj * nk];
+        let rows = Rows {
+            logits: self.logits.rows(),
+            slope: self.slope.rows(),
+            threshold: self.threshold.rows(),
+            along_i: self.grid.between(0),
+        };
+        voxels
+            .par_chunks_mut(ni * nj)
+            .enumerate()
+            .for_each(|(k, plane)| {
+                let mut work = Work::new(self.grid.shape[0], ni);
+                for (j, row) in plane.chunks_mut(ni).enumerate() {
+                    self.score_row(j, k, &rows, &mut work);
+                    row.iter_mut()
+                        .zip(&work.score)
+                        .for_each(|(v, &s)| *v = value(s));
+                }
+            });
+        Volume {
+            voxels,
+            geometry: self.image.geometry.clone(),
+        }
+    }
+
+    fn score_row(&self, j: usize, k: usize, rows: &Rows, work: &mut Work) {
+        rows.logits.read(j, k, &mut work.logits);
+        // The contrast cannot turn the sign of a logit beyond this.
+        let open = (CONTRAST_LIMIT / self.weighing.logit_weight).min(self.weighing.band_logit);
+        let decided =
+            |pair: &[f32]| pair.iter().all(|l| *l > open) || pair.iter().all(|l| *l < -open);
+        let all_decided = decided(&work.logits);
+        if !all_decided {
+            rows.slope.read(j, k, &mut work.slope);
+            rows.threshold.read(j, k, &mut work.threshold);
+            let [ni, nj, _] = self.image.shape();
+            self.image
+                .samples
+                .read_run(ni * (j + nj * k), &mut work.intensity);
+            (self.normalize)(&mut work.intensity);
+        }
+        for (cell, run) in rows.along_i.runs() {
+            let upper = (cell + 1).min(work.logits.len() - 1);
+            let between = |field: &[f32]| (field[cell], field[upper] - field[cell]);
+            let logit = between(&work.logits);
+            let contrast = (!all_decided && !decided(&work.logits[cell..=upper]))
+                .then(|| (between(&work.slope), between(&work.threshold)));
+            for i in run {
+                let share = rows.along_i.place(i).1;
+                let l = logit.0 + share * logit.1;
+                let mut score = self.weighing.logit_weight * l;
+                if let Some((slope, threshold)) = contrast
+                    && l.abs() < self.weighing.band_logit
+                {
+                    let slope = slope.0 + share * slope.1;
+                    let threshold = threshold.0 + share * threshold.1;
+                    score += (slope * work.intensity[i] - threshold)
+                        .clamp(-CONTRAST_LIMIT, CONTRAST_LIMIT);
+                }
+                work.score[i] = score;
+            }
+        }
+    }
+}
+
+/// Buffers of one thread: cells along a row, voxels along a row.
+struct Work {
+    logits: Vec<f32>,
+    slope: Vec<f32>,
+    threshold: Vec<f32>,
+    intensity: Vec<f32>,
+    score: Vec<f32>,
+}
+
+impl Work {
+    fn new(cells: usize, voxels: usize) -> Self {
+        Self {
+            logits: vec![0.0; cells],
+            slope: vec![0.0; cells],
+            threshold: vec![0.0; cells],
+            intensity: vec![0.0; voxels],
+            score: vec![0.0; voxels],
+        }
+    }
+}
+
+/// Slope and threshold of the contrast term for every cell, from the means of sure tissue and sure
+/// air nearby.
+fn local_level(
+    logits: &CoarseField,
+    intensity: &[f32],
+    share: f32,
+    smoothing_mm: f64,
+    gain: f32,
+) -> (Vec<f32>, Vec<f32>) {
+    let sure = (SURE / (1.0 - SURE)).ln();
+    let mean = |inside: &(dyn Fn(f32) -> bool + Sync)| {
+        let weight: Vec<f32> = logits
+            .values
+            .iter()
+            .map(|&l| f32::from(u8::from(inside(l))))
+            .collect();
+        let sum: Vec<f32> = weight.iter().zip(intensity).map(|(w, v)| w * v).collect();
+        let sigma = smoothing_mm / logits.grid.cell_mm;
+        let shape = logits.grid.shape;
+        (
+            gaussian(&sum, shape, sigma),
+            gaussian(&weight, shape, sigma),
+        )
+    };
+    let (tissue, tissue_weight) = mean(&|l| l > sure);
+    let (air, air_weight) = mean(&|l| l < -sure);
+    let level = |n: usize| {
+        let tissue = tissue[n] / tissue_weight[n].max(1e-3);
+        let air = air[n] / air_weight[n].max(1e-3);
+        let contrast = tissue - air;
+        let known = tissue_weight[n] > LEAST_WEIGHT && air_weight[n] > LEAST_WEIGHT;
+        if !known || contrast <= LEAST_CONTRAST {
+            return (0.0, 0.0);
+        }
+        let slope = gain / contrast;
+        (slope, slope * (air + share * contrast))
+    };
+    (0..intensity.len()).map(level).unzip()
+}
+
+/// Gaussian mean over cells, `sigma` in cells; beyond the edge lies nothing (0).
+fn gaussian(values: &[f32], shape: [usize; 3], sigma: f64) -> Vec<f32> {
+    let radius = (4.0 * sigma + 0.5) as usize;
+    let weight = |n: usize| (-0.5 * (n as f64 / sigma).powi(2)).exp();
+    let sum = weight(0) + 2.0 * (1..=radius).map(weight).sum::<f64>();
+    let kernel: Vec<f32> = (0..=radius).map(|n| (weight(n) / sum) as f32).collect();
+    let mut values = values.to_vec();
+    let mut stride = 1;
+    for length in shape {
+        values = smooth_along(&values, stride, length, &kernel);
+        stride *= length;
+    }
+    values
+}
+
+fn smooth_along(values: &[f32], stride: usize, length: usize, kernel: &[f32]) -> Vec<f32> {
+    let smooth = |n: usize| {
+        let place = n / stride % length;
+        let mut sum = kernel[0] * values[n];
+        for (distance, weight) in kernel.iter().enumerate().skip(1) {
+            if distance <= place {
+                sum += weight * values[n - distance * stride];
+            }
+            if place + distance < length {
+                sum += weight * values[n + distance * stride];
+            }
+        }
+        sum
+    };
+    (0..values.len()).into_par_iter().map(smooth).collect()
+}

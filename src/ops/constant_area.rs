@@ -1,0 +1,264 @@
+//! Where a scan was filled with one value: snaps a roughly found area to the exactly constant voxels.
+//!
+//! A network finds an area to a few millimetres; a tool that blanked it left exactly one value there,
+//! which noise, even of air, does not. So the area's edge is where the constant ends.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::components::{Components, Connectivity};
+use crate::volume::coarse_grid::CoarseField;
+use crate::volume::{Image, Mask, Samples};
+
+/// How the area is snapped to constant voxels.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snap {
+    /// Constant voxels above this probability belong to the area.
+    pub probability: f32,
+    /// A constant piece of which the rough area covers this share belongs to it as a whole, unless
+    /// the rest of the air is constant too.
+    pub coverage: f64,
+    /// Share of the rough area that one value must hold for it to be a constant fill.
+    pub constant_share: f64,
+    /// From this share on nothing but the constant is kept.
+    pub pure_share: f64,
+    /// Smaller constant pieces are not taken as a whole [ml].
+    pub minimum_piece_ml: f64,
+}
+
+/// The value that a rough area mostly holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fill {
+    /// The value.
+    pub value: f32,
+    /// Share of the rough area that holds it.
+    pub share: f64,
+}
+
+/// A rough area at native resolution: voxels whose logit lies above `threshold`.
+pub fn rough_area(image: &Image, logits: &CoarseField, threshold: f32) -> Mask {
+    logits.map_voxels(&image.geometry, |logit| u8::from(logit > threshold))
+}
+
+/// The commonest value in a mask, `None` for an empty one.
+pub fn fill_of(image: &Image, mask: &Mask) -> Option<Fill> {
+    let inside = || {
+        mask.voxels
+            .iter()
+            .enumerate()
+            .filter(|(_, m)| **m != 0)
+            .map(|(n, _)| n)
+    };
+    match &image.samples {
+        Samples::I16(scaled) => {
+            let (stored, share) = commonest(inside().map(|n| scaled.stored[n]))?;
+            Some(Fill {
+                value: scaled.real(stored),
+                share,
+            })
+        }
+        Samples::U16(scaled) => {
+            let (stored, share) = commonest(inside().map(|n| scaled.stored[n]))?;
+            Some(Fill {
+                value: scaled.real(stored),
+                share,
+            })
+        }
+        Samples::F32(values) => {
+            // Bits, so that values can be counted; -0 and 0 are one value.
+            let (bits, share) = commonest(inside().map(|n| (values[n] + 0.0).to_bits()))?;
+            Some(Fill {
+                value: f32::from_bits(bits),
+                share,
+            })
+        }
+    }
+}
+
+/// The commonest of some values (the smallest of several) and its share.
+fn commonest<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<(T, f64)> {
+    let mut sorted: Vec<T> = values.collect();
+    sorted.sort_unstable();
+    let total = sorted.len();
+    let longest = sorted
+        .chunk_by(|a, b| a == b)
+        .map(|same| (same.len(), same[0]))
+        .reduce(|a, b| if b.0 > a.0 { b } else { a })?;
+    Some((longest.1, longest.0 as f64 / total as f64))
+}
+
+/// Snaps a rough area to the constant fill that it mostly holds; gives it back as it is when it
+/// holds none.
+///
+/// `air_is_constant` says that the air around was constant before anything was altered: then a
+/// constant piece runs on into free air, and only its part above the probability is taken.
+pub fn snap(
+    image: &Image,
+    logits: &CoarseField,
+    rough: Mask,
+    air_is_constant: impl Fn(f32) -> bool,
+    rule: &Snap,
+) -> Mask {
+    let Some(fill) = fill_of(image, &rough) else {
+        return rough;
+    };
+    if fill.share < rule.constant_share {
+        return rough;
+    }
+    let constant = equal_to(image, fill.value);
+    let solid = solid(&constant);
+    let near = rough_area(
+        image,
+        logits,
+        (rule.probability / (1.0 - rule.probability)).ln(),
+    );
+    let mut area = if air_is_constant(fill.value) {
+        joined(&solid, |n| near.voxels[n])
+    } else {
+        pieces_of_area(&solid, &rough, &near, rule)
+    };
+    regrow(&mut area, &constant);
+    if fill.share < rule.pure_share {
+        // A mixed fill (a painted face in front of blanked air): the rough edge where it differs.
+        let both = area
+            .voxels
+            .par_iter_mut()
+            .zip(&rough.voxels)
+            .zip(&constant.voxels);
+        both.for_each(|((a, &r), &c)| *a |= r & (1 - c));
+    }
+    area
+}
+
+/// Voxels of `solid` for which `keep` gives 1.
+fn joined(solid: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> Mask {
+    let voxels = solid
+        .voxels
+        .par_iter()
+        .enumerate()
+        .map(|(n, s)| s & keep(n))
+        .collect();
+    Mask {
+        voxels,
+        geometry: solid.geometry.clone(),
+    }
+}
+
+/// Constant pieces that the rough area covers to a fair share, whole; of others what is near it.
+fn pieces_of_area(solid: &Mask, rough: &Mask, near: &Mask, rule: &Snap) -> Mask {
+    let components = Components::find(solid, Connectivity::Six);
+    let mut covered = vec![0_usize; components.pieces().len()];
+    for (run, piece) in components.runs() {
+        covered[piece] += rough.voxels[run].iter().filter(|r| **r != 0).count();
+    }
+    let voxel_ml = solid.geometry.voxel_ml();
+    let is_whole = |n: usize| {
+        let voxels = components.pieces()[n].voxels as f64;
+        covered[n] as f64 > rule.coverage * voxels && voxels * voxel_ml > rule.minimum_piece_ml
+    };
+    let mut area = Mask {
+        voxels: vec![0; solid.voxels.len()],
+        geometry: solid.geometry.clone(),
+    };
+    for (run, piece) in components.runs() {
+        if is_whole(piece) {
+            area.voxels[run].fill(1);
+        } else if covered[piece] > 0 {
+            area.voxels[run.clone()].copy_from_slice(&near.voxels[run]);
+        }
+    }
+    area
+}
+
+/// Voxels that hold exactly this value.
+pub fn equal_to(image: &Image, value: f32) -> Mask {
+    let run = 1 << 14;
+    let mut voxels = vec![0_u8; image.geometry.voxel_count()];
+    voxels
+        .par_chunks_mut(run)
+        .enumerate()
+        .for_each(|(n, chunk)| {
+            let mut values = vec![0.0; chunk.len()];
+            image.samples.read_run(n * run, &mut values);
+            chunk
+                .iter_mut()
+                .zip(&values)
+                .for_each(|(c, &v)| *c = u8::from(v == value));
+        });
+    Mask {
+        voxels,
+        geometry: image.geometry.clone(),
+    }
+}
+
+/// A voxel is solid when most of its 3×3×3 neighbourhood is constant: more than this share.
+const SOLID_SHARE: f32 = 0.55;
+
+/// Constant voxels in constant surroundings; chance zeros in noise are none.
+fn solid(constant: &Mask) -> Mask {
+    let spacing = constant.geometry.spacing().mm();
+    let finest = spacing.iter().copied().fold(f64::INFINITY, f64::min);
+    // Along an axis of thick slices the neighbour is another place, and does not count.
+    let axes = [0, 1, 2].map(|a| spacing[a] < 2.0 * finest);
+    let [ni, nj, nk] = constant.geometry.shape;
+    let mut voxels = vec![0_u8; constant.voxels.len()];
+    voxels
+        .par_chunks_mut(ni * nj)
+        .enumerate()
+        .for_each(|(k, plane)| {
+            let window = |n: usize, length: usize, counts: bool| {
+                if counts {
+                    n.saturating_sub(1)..(n + 2).min(length)
+                } else {
+                    n..n + 1
+                }
+            };
+            let mut sums = vec![0_u8; ni];
+            for j in 0..nj {
+                let (rows, planes) = (window(j, nj, axes[1]), window(k, nk, axes[2]));
+                let lines = rows.len() * planes.len();
+                sums.fill(0);
+                for row in planes.flat_map(|k| rows.clone().map(move |j| ni * (j + nj * k))) {
+                    let line = &constant.voxels[row..row + ni];
+                    sums.iter_mut().zip(line).for_each(|(s, c)| *s += c);
+                }
+                let here = &constant.voxels[ni * (j + nj * k)..][..ni];
+                for i in 0..ni {
+                    let around = window(i, ni, axes[0]);
+                    let total = (lines * around.len()) as f32;
+                    let found: u32 = sums[around].iter().map(|&s| u32::from(s)).sum();
+                    plane[i + ni * j] = here[i] & u8::from(found as f32 > SOLID_SHARE * total);
+                }
+            }
+        });
+    Mask {
+        voxels,
+        geometry: constant.geometry.clone(),
+    }
+}
+
+/// Gives an area back the constant voxels at its edges and corners, which are not solid.
+fn regrow(area: &mut Mask, constant: &Mask) {
+    let [ni, nj, nk] = area.geometry.shape;
+    let before = area.voxels.clone();
+    area.voxels
+        .par_chunks_mut(ni * nj)
+        .enumerate()
+        .for_each(|(k, plane)| {
+            let window = |n: usize, length: usize| n.saturating_sub(1)..(n + 2).min(length);
+            let mut touched = vec![0_u8; ni];
+            for j in 0..nj {
+                touched.fill(0);
+                for (j, k) in window(k, nk).flat_map(|k| window(j, nj).map(move |j| (j, k))) {
+                    let line = &before[ni * (j + nj * k)..][..ni];
+                    touched.iter_mut().zip(line).for_each(|(t, b)| *t |= b);
+                }
+                let here = &constant.voxels[ni * (j + nj * k)..][..ni];
+                for i in 0..ni {
+                    let near = touched[window(i, ni)].iter().any(|t| *t != 0);
+                    plane[i + ni * j] |= here[i] & u8::from(near);
+                }
+            }
+        });
+}

@@ -1,0 +1,72 @@
+//! The network's input channels against the training code's own (`tests/data/golden`).
+
+use std::path::Path;
+
+use voxmask::network::card::Card;
+use voxmask::network::channels::channels;
+use voxmask::network::{Modality, Normalization};
+use voxmask::volume::coarse_grid::CoarseGrid;
+use voxmask::volume::{Canonical, Samples};
+
+/// Reads a little-endian `float32` .npy; gives back shape and values in C order.
+fn read_npy(path: &Path) -> (Vec<usize>, Vec<f32>) {
+    let bytes = std::fs::read(path).unwrap();
+    let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
+    assert!(header.contains("'<f4'") && header.contains("'fortran_order': False"));
+    let shape = header.split_once('(').unwrap().1.split_once(')').unwrap().0;
+    let shape = shape.split(',').filter_map(|n| n.trim().parse().ok());
+    let values = bytes[10 + length..].chunks_exact(4);
+    let values = values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    (shape.collect(), values.collect())
+}
+
+fn largest_difference(name: &str, modality: Modality) -> f32 {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let card = std::fs::read(folder.join("models/foreground/card.json")).unwrap();
+    let input = Card::parse(&card, "test").unwrap().input;
+    let scan = Canonical::read(&folder.join(format!("golden/{name}.nii.gz")), None).unwrap();
+    let normalization = Normalization::of(&scan.image, Modality::Auto, &input);
+    assert_eq!(normalization.modality, modality);
+    let grid = CoarseGrid::over(&scan.image.geometry, input.cell_mm);
+    let found = channels(&scan.image, &grid, &normalization, &input);
+    let (shape, golden) = read_npy(&folder.join(format!("golden/{name}.npy")));
+    let [mi, mj, mk] = grid.shape;
+    assert_eq!(shape, [5, mi, mj, mk]);
+    let fields = [&found.intensity, &found.flat, &found.detail];
+    let mut largest = 0.0_f32;
+    for (c, field) in fields.iter().enumerate() {
+        for (i, j, k) in (0..mi * mj * mk).map(|n| (n % mi, n / mi % mj, n / mi / mj)) {
+            let golden = golden[((c * mi + i) * mj + j) * mk + k];
+            largest = largest.max((field[i + mi * (j + mj * k)] - golden).abs());
+        }
+    }
+    largest
+}
+
+#[test]
+fn channels_of_a_ct_equal_the_training_codes() {
+    assert!(largest_difference("channels_ct", Modality::Ct) < 1e-5);
+}
+
+#[test]
+fn channels_of_an_mr_equal_the_training_codes() {
+    assert!(largest_difference("channels_mr", Modality::Mr) < 1e-5);
+}
+
+#[test]
+fn a_float_copy_of_an_integer_scan_gives_the_same_channels() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let card = std::fs::read(folder.join("models/foreground/card.json")).unwrap();
+    let input = Card::parse(&card, "test").unwrap().input;
+    let scan = Canonical::read(&folder.join("golden/channels_mr.nii.gz"), None).unwrap();
+    let mut float = scan.image.clone();
+    let values = (0..float.samples.len()).map(|n| scan.image.samples.value(n));
+    float.samples = Samples::F32(values.collect());
+    let grid = CoarseGrid::over(&scan.image.geometry, input.cell_mm);
+    let of = |image| {
+        let normalization = Normalization::of(image, Modality::Auto, &input);
+        channels(image, &grid, &normalization, &input).intensity
+    };
+    assert_eq!(of(&scan.image), of(&float));
+}
