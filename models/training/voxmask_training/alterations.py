@@ -19,9 +19,7 @@ from .painting import rotation
 from .scan import Scan, coordinates, smooth_field
 from .templates import Field, Templates
 
-Level = Callable[
-    [np.ndarray], np.ndarray
-]  # MNI points [3, ...] in mm -> mm, > 0 inside
+Level = Callable[[np.ndarray], np.ndarray]  # MNI points [3, ...] in mm -> mm, > 0 inside
 
 METHODS = {
     "brain-box": 0.11,
@@ -49,9 +47,7 @@ class Region:
     shell: np.ndarray | None = None
 
 
-def jittered(
-    rng: np.random.Generator, mni: np.ndarray, strength: float = 1.0
-) -> np.ndarray:
+def jittered(rng: np.random.Generator, mni: np.ndarray, strength: float = 1.0) -> np.ndarray:
     """The affine to MNI, off by a registration's error: turn 3 deg, stretch 3 %, shift
     3 mm.
     """
@@ -62,9 +58,7 @@ def jittered(
     return out @ mni
 
 
-def points_on(
-    scan: Scan, mni: np.ndarray, cell: float
-) -> tuple[CoarseGrid, np.ndarray]:
+def points_on(scan: Scan, mni: np.ndarray, cell: float) -> tuple[CoarseGrid, np.ndarray]:
     """A grid of `cell` mm on the scan and its MNI points [3, mi, mj, mk]."""
     grid = CoarseGrid(scan.shape, tuple(scan.spacing), cell)
     first = [grid.positions(a)[0][0] / scan.spacing[a] for a in range(3)]
@@ -76,9 +70,7 @@ def points_on(
 def bent(rng: np.random.Generator, points: np.ndarray, most: float) -> np.ndarray:
     """Points moved by a smooth field of up to `most` mm deviation."""
     size = rng.uniform(0, most)
-    return points + size * np.stack(
-        [smooth_field(rng, points.shape[1:], 5) for _ in range(3)]
-    )
+    return points + size * np.stack([smooth_field(rng, points.shape[1:], 5) for _ in range(3)])
 
 
 def blocks(grid: CoarseGrid, level: np.ndarray) -> np.ndarray:
@@ -148,9 +140,7 @@ def strip_region(rng: np.random.Generator, scan: Scan, mni: np.ndarray) -> Regio
     return Region(np.minimum(np.minimum(deep - below, below + out), where))
 
 
-def region_of(
-    rng: np.random.Generator, scan: Scan, method: str, templates: Templates
-) -> Region:
+def region_of(rng: np.random.Generator, scan: Scan, method: str, templates: Templates) -> Region:
     """Where a method works on this scan."""
     mni = jittered(rng, scan.mni, rng.choice([0.4, 1.0, 1.6]))
     if method == "strip":
@@ -181,9 +171,7 @@ def region_of(
     return Region(blocks(grid, level) if in_steps else grid.up(level))
 
 
-def shell_region(
-    rng: np.random.Generator, scan: Scan, mni: np.ndarray, field: Field
-) -> Region:
+def shell_region(rng: np.random.Generator, scan: Scan, mni: np.ndarray, field: Field) -> Region:
     """Where a refacing shell paints or blanks, and its grey values on the scan."""
     grid, points = points_on(scan, mni, 6.0)
     points = bent(rng, points, 3)
@@ -253,16 +241,10 @@ def filled(
         else 1.0
     )
     if fill == "zero":
-        value = (
-            rng.choice([lowest, -1024, -1000, 0], p=[0.4, 0.25, 0.25, 0.1])
-            if scan.ct
-            else 0.0
-        )
+        value = rng.choice([lowest, -1024, -1000, 0], p=[0.4, 0.25, 0.25, 0.1]) if scan.ct else 0.0
         return np.full(x.shape, value, np.float32)
     if fill == "constant":
-        return np.full(
-            x.shape, base + rng.uniform(0.02, 1) * (tissue - base), np.float32
-        )
+        return np.full(x.shape, base + rng.uniform(0.02, 1) * (tissue - base), np.float32)
     if fill == "minimum":
         return np.full(x.shape, lowest, np.float32)
     if fill == "air-noise":
@@ -301,17 +283,13 @@ def pixels(rng: np.random.Generator, scan: Scan) -> np.ndarray:
     return mean[np.ix_(*index)]
 
 
-def from_surroundings(
-    rng: np.random.Generator, scan: Scan, mask: np.ndarray
-) -> np.ndarray:
+def from_surroundings(rng: np.random.Generator, scan: Scan, mask: np.ndarray) -> np.ndarray:
     """The wide mean of what lies outside the mask, a little noise on it."""
     grid = CoarseGrid(scan.shape, tuple(scan.spacing), 5.0)
     keep = grid.pool((~mask).astype(np.float32))
     total = grid.pool(np.where(mask, 0, scan.values))
     sigma = rng.uniform(1, 3)
-    mean = nd.gaussian_filter(total, sigma) / np.maximum(
-        nd.gaussian_filter(keep, sigma), 1e-3
-    )
+    mean = nd.gaussian_filter(total, sigma) / np.maximum(nd.gaussian_filter(keep, sigma), 1e-3)
     out = grid.up(mean.astype(np.float32))
     if rng.random() < 0.5:
         spread = np.std(scan.values[::3, ::3, ::3]) * rng.uniform(0, 0.05)
@@ -319,14 +297,10 @@ def from_surroundings(
     return out
 
 
-def face(
-    rng: np.random.Generator, scan: Scan, shell: np.ndarray, tissue: float
-) -> np.ndarray:
+def face(rng: np.random.Generator, scan: Scan, shell: np.ndarray, tissue: float) -> np.ndarray:
     """The average face of a shell, scaled to the scan; its air is the background."""
     base = float(scan.values.min()) if scan.ct else 0.0
-    air = (
-        base if not scan.ct or rng.random() < 0.7 else float(rng.choice([-1000, -1024]))
-    )
+    air = base if not scan.ct or rng.random() < 0.7 else float(rng.choice([-1000, -1024]))
     top = np.percentile(shell[shell > 0], 85) if (shell > 0).any() else 1.0
     scale = (tissue - base) / top * rng.uniform(0.7, 1.3)
     out = np.where(shell > 0, base + shell * np.float32(scale), np.float32(air))
@@ -341,9 +315,7 @@ def warped(rng: np.random.Generator, scan: Scan, level: np.ndarray) -> np.ndarra
     place = coordinates(scan.shape, np.eye(4))
     for axis in range(3):
         field = smooth_field(rng, scan.shape, 12)
-        place[axis] += (
-            fade * field * np.float32(rng.uniform(4, 10) / scan.spacing[axis])
-        )
+        place[axis] += fade * field * np.float32(rng.uniform(4, 10) / scan.spacing[axis])
     return nd.map_coordinates(scan.values, place, order=1, mode="nearest")
 
 

@@ -118,9 +118,7 @@ def normalised(values: np.ndarray, ct: bool | None = None) -> tuple[np.ndarray, 
     lowest = float(values.min())
     ct = lowest < CT_BELOW_HU if ct is None else ct
     if ct:
-        return (np.clip(values, *CT_WINDOW_HU) - CT_WINDOW_HU[0]) / np.float32(
-            CT_SCALE_HU
-        ), True
+        return (np.clip(values, *CT_WINDOW_HU) - CT_WINDOW_HU[0]) / np.float32(CT_SCALE_HU), True
     base = min(lowest, 0.0)
     above = values[values > lowest]
     top = float(np.percentile(above, MR_PERCENTILE)) if above.size >= 50 else base + 1

@@ -95,9 +95,7 @@ class Source:
         return not (self.folder(method, background) / "case.json").exists()
 
 
-def altered_cases(
-    source: Source, templates: Templates
-) -> Iterator[tuple[str, str, Scan]]:
+def altered_cases(source: Source, templates: Templates) -> Iterator[tuple[str, str, Scan]]:
     """Method, background and altered scan, for one head."""
     volume, scan, turn = source.volume, source.scan, source.turn
     rng = np.random.default_rng(1000 + turn)
@@ -125,9 +123,7 @@ def altered_cases(
                 yield name, background, out
 
 
-def intact_cases(
-    volume: Volume, scan: Scan, turn: int
-) -> Iterator[tuple[str, str, Scan]]:
+def intact_cases(volume: Volume, scan: Scan, turn: int) -> Iterator[tuple[str, str, Scan]]:
     """The scan as it is, and (every head, every second other scan) with zeroed air."""
     empty = np.zeros(scan.shape, bool)
     scan = replace(scan, area=empty, free=empty)
@@ -171,7 +167,7 @@ def cases_of(source: Source, templates: Templates) -> Iterator[tuple[str, str, S
         if source.lacks(*case[:2]):
             yield case
     faces = volume.face.startswith("intact") and "head" in volume.region
-    if faces and source.scan.mni is not None:
+    if faces and source.scan.mni is not None and not source.second:
         yield from altered_cases(source, templates)
 
 

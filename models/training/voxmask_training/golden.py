@@ -26,15 +26,11 @@ SPACING_MM = (1.7, 0.9, 4.5)
 def ellipsoid() -> np.ndarray:
     """float [23, 31, 17]: radius 1 at the surface of a centred ellipsoid."""
     axes = np.ogrid[tuple(slice(n) for n in SHAPE)]
-    parts = [
-        (2.6 * (a - (n - 1) / 2) / n) ** 2 for a, n in zip(axes, SHAPE, strict=True)
-    ]
+    parts = [(2.6 * (a - (n - 1) / 2) / n) ** 2 for a, n in zip(axes, SHAPE, strict=True)]
     return np.sqrt(sum(parts))
 
 
-def body(
-    rng: np.random.Generator, air: float, tissue: float, noise: float
-) -> np.ndarray:
+def body(rng: np.random.Generator, air: float, tissue: float, noise: float) -> np.ndarray:
     """A noisy ellipsoid in noisy air, its front cut to the lowest value."""
     radius = ellipsoid()
     values = np.where(radius < 1, tissue * (1 + 0.3 * np.sin(9 * radius)), air)
@@ -58,17 +54,13 @@ def write(folder: Path) -> None:
     ct.header.set_slope_inter(1, 0)
     mr = nib.Nifti1Image(np.abs(body(rng, 6, 700, 9)), affine((3.0, -40.5, -22.0)))
     target = nib.orientations.axcodes2ornt(("P", "L", "S"))
-    mr = mr.as_reoriented(
-        nib.orientations.ornt_transform(nib.io_orientation(mr.affine), target)
-    )
+    mr = mr.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(mr.affine), target))
     mr.header.set_slope_inter(0.25, 2.0)
     for name, image in (("ct", ct), ("mr", mr)):
         path = folder / f"channels_{name}.nii.gz"
         save_raw(image, path)
         values, matrix = read_canonical(path)
-        np.save(
-            folder / f"channels_{name}.npy", channels(values, spacing_of(matrix))[0]
-        )
+        np.save(folder / f"channels_{name}.npy", channels(values, spacing_of(matrix))[0])
 
 
 def save_raw(image: nib.Nifti1Image, path: Path) -> None:

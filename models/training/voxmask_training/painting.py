@@ -190,22 +190,16 @@ def new_spacing(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return paint, final
 
 
-def soft_tissue(
-    rng: np.random.Generator, labels: np.ndarray, depth: np.ndarray
-) -> None:
+def soft_tissue(rng: np.random.Generator, labels: np.ndarray, depth: np.ndarray) -> None:
     """Split soft tissue into fat under the skin, muscle and pads of fat. In place."""
     soft = labels == SOFT
-    layer = np.exp(rng.normal(1.5, 0.5)) * (
-        1 + 0.5 * smooth_field(rng, labels.shape, 6)
-    )
+    layer = np.exp(rng.normal(1.5, 0.5)) * (1 + 0.5 * smooth_field(rng, labels.shape, 6))
     pads = rough_field(rng, labels.shape, rng.uniform(4, 12)) > rng.uniform(0.2, 0.8)
     fat = (depth < layer) | (pads & (depth > 2))
     labels[soft] = np.where(fat[soft], FAT, MUSCLE)
 
 
-def paint(
-    rng: np.random.Generator, source: LabelMap, ct: bool, stripped: bool = False
-) -> Scan:
+def paint(rng: np.random.Generator, source: LabelMap, ct: bool, stripped: bool = False) -> Scan:
     """A head without noise: MR with tissue about 1 and air 0, or CT in HU.
 
     stripped: only the brain is left.
@@ -230,9 +224,7 @@ def paint(
         texture = 12 * rough_field(rng, shape, rng.uniform(3, 9))
         values[inside] += texture[inside]
     else:
-        texture = 1 + rng.uniform(0.02, 0.14) * rough_field(
-            rng, shape, rng.uniform(1.5, 8)
-        )
+        texture = 1 + rng.uniform(0.02, 0.14) * rough_field(rng, shape, rng.uniform(1.5, 8))
         values *= texture
         np.maximum(values, 0, out=values)
     values[(labels == 0) & inside] = look.values[CAVITY]

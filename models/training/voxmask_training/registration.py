@@ -55,9 +55,7 @@ def register(path: Path, template: Path, lowest_mm: float | None = None) -> np.n
         for matrix in (affine, start):
             matrix[:3, 3] += matrix[:3, 2] * cut
     with tempfile.TemporaryDirectory() as folder:
-        scan, out, matrix = (
-            Path(folder) / n for n in ("scan.nii.gz", "mni.nii.gz", "m.json")
-        )
+        scan, out, matrix = (Path(folder) / n for n in ("scan.nii.gz", "mni.nii.gz", "m.json"))
         nib.save(nib.Nifti1Image(values.astype(np.float32), start), scan)
         command = [niimath(), scan, "-allineate", template, "-savemat", matrix, out]
         subprocess.run([str(c) for c in command], check=True, capture_output=True)

@@ -64,11 +64,7 @@ class Engine:
         self.maps = [n for n in LABEL_MAPS if not subjects or n in subjects]
         for volume in self.volumes:
             volume.prepare()
-        heads = [
-            v
-            for v in self.volumes
-            if v.face.startswith("intact") and "head" in v.region
-        ]
+        heads = [v for v in self.volumes if v.face.startswith("intact") and "head" in v.region]
         self.faces = [v for v in heads if v.mni is not None]
         stripped = [v for v in self.volumes if v.face == "skullstripped"]
         self.intact_heads = heads + stripped
@@ -94,9 +90,7 @@ class Engine:
             return self.tool_sample(rng)
         if u < 0.4 and (self.faces or self.maps):
             if (rng.random() < 0.5 and self.faces) or not self.maps:
-                return finished(
-                    rng, *self.alter(rng, real(rng, self.pick(rng, self.faces)))
-                )
+                return finished(rng, *self.alter(rng, real(rng, self.pick(rng, self.faces))))
             return finished(rng, *self.alter(rng, self.painted(rng)))
         if (u < 0.6 or not self.others) and (self.maps or self.intact_heads):
             if (rng.random() < 0.5 and self.intact_heads) or not self.maps:
@@ -108,9 +102,7 @@ class Engine:
             return finished(rng, self.painted(rng, stripped), kind, "none")
         volume = self.pick(rng, self.others)
         if volume.face.startswith("defaced"):
-            return finished(
-                rng, published(real(rng, volume), volume), "published", "unknown"
-            )
+            return finished(rng, published(real(rng, volume), volume), "published", "unknown")
         return finished(rng, real(rng, volume), "intact", "none")
 
     def tool_sample(self, rng: np.random.Generator) -> Sample:
@@ -201,9 +193,7 @@ def scanned_ct(rng: np.random.Generator, scan: Scan) -> Scan:
     return scenes.round_field(rng, scan) if chance(rng, 0.15) else scan
 
 
-def other_air(
-    rng: np.random.Generator, scan: Scan, zeroed: float, denoised: float
-) -> Scan:
+def other_air(rng: np.random.Generator, scan: Scan, zeroed: float, denoised: float) -> Scan:
     """With zeroed or denoised air, with the given probabilities."""
     if scan.foreground is None:
         return scan
@@ -219,9 +209,7 @@ def real(rng: np.random.Generator, volume: Volume) -> Scan:
     big = len(names) > 1
     weights = np.array([0.3 if n == "native" and big else 1.0 for n in names])
     scan = volume.cached(str(rng.choice(names, p=weights / weights.sum())))
-    scan = replace(
-        scan, area=np.zeros(scan.shape, bool), free=np.zeros(scan.shape, bool)
-    )
+    scan = replace(scan, area=np.zeros(scan.shape, bool), free=np.zeros(scan.shape, bool))
     scan = scenes.sized(rng, scan)
     if "head" in volume.region:
         scan = higher_bottom(rng, scan) if chance(rng, 0.3) else scan
@@ -258,9 +246,7 @@ def restaged_mr(rng: np.random.Generator, scan: Scan, defaced: bool) -> Scan:
         (scenes.noisy, 0.12 if constant and not defaced else 0.0 if defaced else 0.4),
         (scenes.zippered, 0.0 if constant else 0.04),
     )
-    whole = np.array_equal(
-        scan.values[::4, ::4, ::4], np.rint(scan.values[::4, ::4, ::4])
-    )
+    whole = np.array_equal(scan.values[::4, ::4, ::4], np.rint(scan.values[::4, ::4, ::4]))
     for step, probability in steps:
         if scan.values.min() >= 0 and chance(rng, probability):
             scan = step(rng, scan)
@@ -319,9 +305,7 @@ def finished(rng: np.random.Generator, scan: Scan, kind: str, fill: str) -> Samp
     if chance(rng, 0.14 if changed else 0.08):
         scan = scenes.zoomed(rng, scan)
     elif chance(rng, 0.07):
-        scan = replace(
-            scan, values=nd.gaussian_filter(scan.values, rng.uniform(0.25, 0.5))
-        )
+        scan = replace(scan, values=nd.gaussian_filter(scan.values, rng.uniform(0.25, 0.5)))
     if chance(rng, 0.6) and (scan.ct or scenes.top_of(scan) > 100):
         scan = rounded(scan)
     if chance(rng, 0.15):
@@ -336,18 +320,12 @@ def padding_left_free(wide: Scan, scan: Scan, changed: bool) -> Scan:
     """Padding of an altered scan is constant before and after: it is free."""
     if not changed or wide.free is None:
         return wide
-    low = (
-        np.rint(np.linalg.solve(scan.mni, wide.mni)[:3, 3])
-        if scan.mni is not None
-        else None
-    )
+    low = np.rint(np.linalg.solve(scan.mni, wide.mni)[:3, 3]) if scan.mni is not None else None
     if low is None:
         return wide
     free = np.ones(wide.shape, bool)
     start = (-low).astype(int)
-    free[tuple(slice(a, a + n) for a, n in zip(start, scan.shape, strict=True))] = (
-        scan.free
-    )
+    free[tuple(slice(a, a + n) for a, n in zip(start, scan.shape, strict=True))] = scan.free
     return replace(wide, free=free)
 
 
@@ -396,16 +374,10 @@ def store(path: Path, data: dict[str, np.ndarray]) -> None:
 def main() -> None:
     """Make samples until `count` of this seed exist."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder of volumes and references"
-    )
-    parser.add_argument(
-        "--work", type=Path, default=default_work(), help="cache and samples"
-    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of volumes and references")
+    parser.add_argument("--work", type=Path, default=default_work(), help="cache and samples")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--count", type=int, default=2000, help="indices 0 to COUNT - 1"
-    )
+    parser.add_argument("--count", type=int, default=2000, help="indices 0 to COUNT - 1")
     parser.add_argument("--subjects", nargs="*", help="only these (default: all)")
     args = parser.parse_args()
     engine = Engine(args.data, args.work, args.subjects)
@@ -419,9 +391,7 @@ def main() -> None:
         rng = np.random.default_rng([args.seed, index])
         try:
             sample = engine.draw(rng)
-            store(
-                folder / safe_name(sample.scan.subject) / f"{name}.npz", arrays(sample)
-            )
+            store(folder / safe_name(sample.scan.subject) / f"{name}.npz", arrays(sample))
         except Exception:  # one bad draw must not end the run
             print(f"{name} failed\n{traceback.format_exc()}", flush=True)
             continue

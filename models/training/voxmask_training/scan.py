@@ -50,8 +50,7 @@ class Scan:
     def mapped(self, function: Callable[[np.ndarray], np.ndarray], **changes) -> Scan:
         """The same function (a flip, a crop) on the values and every layer."""
         layers = {
-            k: None if getattr(self, k) is None else function(getattr(self, k))
-            for k in LAYERS
+            k: None if getattr(self, k) is None else function(getattr(self, k)) for k in LAYERS
         }
         return replace(self, values=function(self.values), **layers, **changes)
 
@@ -96,14 +95,10 @@ def turned(scan: Scan, order: tuple[int, int, int]) -> Scan:
     for new, old in enumerate(order):
         matrix[old, new] = 1
     mni = shifted(scan.mni, matrix)
-    return scan.mapped(
-        lambda a: a.transpose(order), spacing=scan.spacing[list(order)], mni=mni
-    )
+    return scan.mapped(lambda a: a.transpose(order), spacing=scan.spacing[list(order)], mni=mni)
 
 
-def axis_weights(
-    old: int, old_mm: float, new: int, new_mm: float, width: float
-) -> np.ndarray:
+def axis_weights(old: int, old_mm: float, new: int, new_mm: float, width: float) -> np.ndarray:
     """[new, old] triangle kernel of half width `width` mm between two centred axes."""
     x = old_mm * (np.arange(old) - (old - 1) / 2)
     y = new_mm * (np.arange(new) - (new - 1) / 2)
@@ -128,18 +123,14 @@ def resampled(scan: Scan, spacing: np.ndarray, smooth: bool = True) -> Scan:
 
     smooth=False interpolates linearly also when it is coarser, which keeps the noise.
     """
-    shape = np.maximum(
-        1, np.round(np.array(scan.shape) * scan.spacing / spacing)
-    ).astype(int)
+    shape = np.maximum(1, np.round(np.array(scan.shape) * scan.spacing / spacing)).astype(int)
     matrices = {}
     for a in range(3):
         if abs(spacing[a] - scan.spacing[a]) < 1e-4 * spacing[a]:
             shape[a] = scan.shape[a]
             continue
         width = max(scan.spacing[a], spacing[a]) if smooth else scan.spacing[a]
-        matrices[a] = axis_weights(
-            scan.shape[a], scan.spacing[a], shape[a], spacing[a], width
-        )
+        matrices[a] = axis_weights(scan.shape[a], scan.spacing[a], shape[a], spacing[a], width)
     matrix = np.diag([*(spacing / scan.spacing), 1.0])
     centre = (np.array(scan.shape) - 1) / 2
     matrix[:3, 3] = centre - matrix[:3, :3] @ ((shape - 1) / 2)
@@ -149,9 +140,7 @@ def resampled(scan: Scan, spacing: np.ndarray, smooth: bool = True) -> Scan:
             return along(layer.astype(np.float32), matrices) > 0.5
         return along(layer, matrices)
 
-    return scan.mapped(
-        move, spacing=np.array(spacing, float), mni=shifted(scan.mni, matrix)
-    )
+    return scan.mapped(move, spacing=np.array(spacing, float), mni=shifted(scan.mni, matrix))
 
 
 def coordinates(shape: tuple[int, int, int], matrix: np.ndarray) -> np.ndarray:
@@ -165,9 +154,7 @@ def coordinates(shape: tuple[int, int, int], matrix: np.ndarray) -> np.ndarray:
     return np.stack(rows)
 
 
-def smooth_field(
-    rng: np.random.Generator, shape: tuple[int, ...], waves: int
-) -> np.ndarray:
+def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], waves: int) -> np.ndarray:
     """float32 [i, j, k]: a random smooth field of standard deviation 1 and mean about
     0.
 
@@ -180,16 +167,12 @@ def smooth_field(
     weights /= np.sqrt((weights**2 * 0.5).sum()) + 1e-9
     out = weights.astype(np.float32)
     for axis, n in enumerate(shape):
-        basis = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * order / n).astype(
-            np.float32
-        )
+        basis = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * order / n).astype(np.float32)
         out = np.moveaxis(np.tensordot(basis, out, (1, axis)), 0, axis)
     return np.ascontiguousarray(out)
 
 
-def rough_field(
-    rng: np.random.Generator, shape: tuple[int, ...], cell: float
-) -> np.ndarray:
+def rough_field(rng: np.random.Generator, shape: tuple[int, ...], cell: float) -> np.ndarray:
     """float32 [i, j, k]: random values every `cell` voxels, linear in between,
     deviation < 1.
     """

@@ -48,9 +48,7 @@ def shaded(rng: np.random.Generator, scan: Scan) -> Scan:
         ramp = np.clip((np.arange(n) / n - start) / (1 - start), 0, 1)
         ramp = ramp if rng.random() < 0.4 else ramp[::-1]
         ramp = ramp ** rng.uniform(1, 2.5) * np.log(rng.uniform(2, 5))
-        field = field - ramp.astype(np.float32).reshape(
-            [-1 if a == axis else 1 for a in range(3)]
-        )
+        field = field - ramp.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
     return replace(scan, values=scan.values * np.exp(field))
 
 
@@ -92,9 +90,7 @@ def zippered(rng: np.random.Generator, scan: Scan) -> Scan:
     place = int(rng.integers(0, scan.shape[axis]))
     line = np.moveaxis(values, axis, 0)[place]
     line += (
-        top_of(scan)
-        * rng.uniform(0.03, 0.3)
-        * np.abs(rng.standard_normal(line.shape, np.float32))
+        top_of(scan) * rng.uniform(0.03, 0.3) * np.abs(rng.standard_normal(line.shape, np.float32))
     )
     return replace(scan, values=values)
 
@@ -128,12 +124,7 @@ def voided(rng: np.random.Generator, scan: Scan) -> Scan:
     axes = np.ogrid[tuple(slice(n) for n in scan.shape)]
     radius = rng.uniform(8, 28)
     r = (
-        np.sqrt(
-            sum(
-                ((a - c) * s) ** 2
-                for a, c, s in zip(axes, at, scan.spacing, strict=True)
-            )
-        )
+        np.sqrt(sum(((a - c) * s) ** 2 for a, c, s in zip(axes, at, scan.spacing, strict=True)))
         / radius
     )
     r = r.astype(np.float32) + 0.15 * smooth_field(rng, scan.shape, 8)
@@ -161,9 +152,7 @@ def with_markers(rng: np.random.Generator, scan: Scan) -> Scan:
         place = steps[np.flatnonzero(on)[-1]]
         size = np.array([rng.uniform(3, 9)] * 3) * rng.uniform(0.6, 1.6, 3)
         low = np.maximum(0, np.floor(place - size / scan.spacing)).astype(int)
-        high = np.minimum(scan.shape, np.ceil(place + size / scan.spacing) + 1).astype(
-            int
-        )
+        high = np.minimum(scan.shape, np.ceil(place + size / scan.spacing) + 1).astype(int)
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         axes = np.ogrid[box]
         r = sum(
@@ -195,9 +184,7 @@ def quantised(rng: np.random.Generator, scan: Scan) -> Scan:
 def contrast_changed(rng: np.random.Generator, scan: Scan) -> Scan:
     """A power of the intensities."""
     top = top_of(scan)
-    x = np.clip(scan.values / np.float32(top), 0, 4) ** np.float32(
-        rng.uniform(0.65, 1.45)
-    )
+    x = np.clip(scan.values / np.float32(top), 0, 4) ** np.float32(rng.uniform(0.65, 1.45))
     return replace(scan, values=x * np.float32(top))
 
 
@@ -209,9 +196,7 @@ def air_zeroed(rng: np.random.Generator, scan: Scan) -> Scan:
 
     A scanner's or a tool's, done before any de-facing; never an anonymization area.
     """
-    value = (
-        float(rng.choice([-1000, -1024, -2000], p=[0.4, 0.5, 0.1])) if scan.ct else 0.0
-    )
+    value = float(rng.choice([-1000, -1024, -2000], p=[0.4, 0.5, 0.1])) if scan.ct else 0.0
     if scan.ct:
         value = min(value, float(scan.values.min())) if rng.random() < 0.5 else value
     if scan.foreground is None or rng.random() < 0.35:
@@ -234,9 +219,7 @@ def air_denoised(rng: np.random.Generator, scan: Scan) -> Scan:
     inside = np.clip(surface_distance(scan) / 4 + 1, 0, 1)
     values = smooth + inside * (scan.values - smooth)
     if not scan.ct:
-        values = np.maximum(
-            values - (1 - inside) * top_of(scan) * rng.uniform(0, 0.02), 0
-        )
+        values = np.maximum(values - (1 - inside) * top_of(scan) * rng.uniform(0, 0.02), 0)
     if top_of(scan) > 50:
         values = np.rint(values)
     return replace(scan, values=values.astype(np.float32), background="denoised")
@@ -253,9 +236,7 @@ def ct_noisy(rng: np.random.Generator, scan: Scan) -> Scan:
         noise = nd.gaussian_filter(noise, 0.6) * 2.2
     values = scan.values + np.float32(sigma) * noise
     lowest = -1024 if rng.random() < 0.8 else -3000
-    return replace(
-        scan, values=np.clip(np.rint(values), lowest, 3071), background="air"
-    )
+    return replace(scan, values=np.clip(np.rint(values), lowest, 3071), background="air")
 
 
 def with_table(rng: np.random.Generator, scan: Scan) -> Scan:
@@ -268,9 +249,7 @@ def with_table(rng: np.random.Generator, scan: Scan) -> Scan:
     top = rows[0] * scan.spacing[1] - rng.choice([-3.0, 0.0, rng.uniform(0, 25)])
     half = rng.uniform(120, 280)
     surface = (
-        top
-        + rng.choice([0, 1]) * rng.uniform(0.0003, 0.0015) * i**2
-        - 0.02 * rng.normal() * i
+        top + rng.choice([0, 1]) * rng.uniform(0.0003, 0.0015) * i**2 - 0.02 * rng.normal() * i
     )
     deep = rng.uniform(12, 70)
     below = surface[:, None] - j[None]
@@ -290,9 +269,7 @@ def with_wrapping(rng: np.random.Generator, scan: Scan) -> Scan:
     outside = -surface_distance(scan)
     kind = rng.choice(["holder", "pad", "clothes", "hood"])
     start = rng.uniform(0, 1.0) if kind != "holder" else rng.uniform(0, 12)
-    thick = {"holder": 5, "pad": 22, "clothes": 3, "hood": 8}[kind] * rng.uniform(
-        0.6, 1.6
-    )
+    thick = {"holder": 5, "pad": 22, "clothes": 3, "hood": 8}[kind] * rng.uniform(0.6, 1.6)
     layer = (outside > start) & (outside < start + thick)
     fade = smooth_field(rng, scan.shape, 4)
     if kind in ("holder", "pad"):
@@ -348,9 +325,9 @@ def round_field(rng: np.random.Generator, scan: Scan) -> Scan:
     else:
         k = (np.arange(scan.shape[2]) + 0.5) / scan.shape[2] - 0.5
         a, b = rng.normal(0, 0.35, 2)
-        seen = np.abs(
-            j[None, :, None] + a * k[None, None] + b * i[:, None, None]
-        ) < rng.uniform(0.4, 0.55)
+        seen = np.abs(j[None, :, None] + a * k[None, None] + b * i[:, None, None]) < rng.uniform(
+            0.4, 0.55
+        )
     seen = np.broadcast_to(seen, scan.shape)
     values = np.where(seen, scan.values, np.float32(value))
     body = None if scan.foreground is None else scan.foreground & seen
@@ -419,18 +396,14 @@ def thick_slices(rng: np.random.Generator, scan: Scan) -> Scan:
 
 def zoomed(rng: np.random.Generator, scan: Scan) -> Scan:
     """Resampled by 0.8 to 1.3, linear: constants stay, their rim does not."""
-    return resampled(
-        scan, scan.spacing * rng.uniform(0.8, 1.3), smooth=rng.random() < 0.5
-    )
+    return resampled(scan, scan.spacing * rng.uniform(0.8, 1.3), smooth=rng.random() < 0.5)
 
 
 def sized(rng: np.random.Generator, scan: Scan) -> Scan:
     """Another body size: the spacing is changed, not the voxels."""
     return replace(
         scan,
-        spacing=scan.spacing
-        * np.exp(rng.normal(0, 0.07))
-        * np.exp(rng.normal(0, 0.03, 3)),
+        spacing=scan.spacing * np.exp(rng.normal(0, 0.07)) * np.exp(rng.normal(0, 0.03, 3)),
     )
 
 
@@ -444,9 +417,7 @@ def misoriented(rng: np.random.Generator, scan: Scan) -> Scan:
             if rng.random() < 0.5:
                 scan = flipped(scan, axis)
     elif u < 0.27:
-        order = [(0, 2, 1), (1, 0, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)][
-            int(rng.integers(0, 5))
-        ]
+        order = [(0, 2, 1), (1, 0, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)][int(rng.integers(0, 5))]
         scan = turned(scan, order)
         if rng.random() < 0.5:
             scan = flipped(scan, int(rng.integers(0, 3)))

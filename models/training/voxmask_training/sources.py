@@ -55,10 +55,7 @@ def read_table(data: Path) -> list[dict]:
             for row in csv.DictReader(file):
                 stem = row["file"].removesuffix(".nii.gz")
                 path = data / folder / row["file"]
-                rows.append(
-                    row
-                    | {"path": path, "stem": stem, "quality": quality.get(row["file"])}
-                )
+                rows.append(row | {"path": path, "stem": stem, "quality": quality.get(row["file"])})
     return rows
 
 
@@ -125,9 +122,7 @@ class Volume:
     def variants(self) -> list[str]:
         """Names of the cached forms."""
         folder = self.work / "cache"
-        return sorted(
-            p.name[len(self.stem) + 2 :] for p in folder.glob(f"{self.stem}--*")
-        )
+        return sorted(p.name[len(self.stem) + 2 :] for p in folder.glob(f"{self.stem}--*"))
 
     def cached(self, variant: str) -> Scan:
         """A cached form of the scan."""
@@ -173,9 +168,7 @@ class Volume:
         folder = self.work / "cache" / f"{self.stem}--{name}"
         folder.mkdir(parents=True, exist_ok=True)
         whole = np.array_equal(scan.values, np.rint(scan.values))
-        np.save(
-            folder / "values.npy", scan.values.astype(np.int16 if whole else np.float32)
-        )
+        np.save(folder / "values.npy", scan.values.astype(np.int16 if whole else np.float32))
         if scan.foreground is not None:
             np.save(folder / "foreground.npy", np.ascontiguousarray(scan.foreground))
         info = {"spacing": scan.spacing, "ct": scan.ct, "quality": scan.quality}
@@ -194,10 +187,7 @@ def read_volumes(data: Path, work: Path) -> list[Volume]:
         "quality",
         "path",
     )
-    return [
-        Volume(**{k: r[k] for k in keys}, data=data, work=work)
-        for r in read_table(data)
-    ]
+    return [Volume(**{k: r[k] for k in keys}, data=data, work=work) for r in read_table(data)]
 
 
 def tool_run_folder(work: Path) -> Path:
@@ -210,9 +200,7 @@ def read_tool_run(path: Path) -> tuple[Scan, str]:
     with np.load(path) as file:
         values = file["values"].astype(np.float32)
         layers = {
-            name: np.unpackbits(file[name], count=values.size)
-            .reshape(values.shape)
-            .astype(bool)
+            name: np.unpackbits(file[name], count=values.size).reshape(values.shape).astype(bool)
             for name in ("foreground", "area", "free")
         }
         words = ("subject", "region", "modality", "background")
@@ -261,9 +249,7 @@ def solid(mask: np.ndarray) -> np.ndarray:
 
 def bounds(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lowest index, and one past the highest, of a mask along each axis."""
-    axes = [
-        np.flatnonzero(mask.any(tuple(b for b in range(3) if b != a))) for a in range(3)
-    ]
+    axes = [np.flatnonzero(mask.any(tuple(b for b in range(3) if b != a))) for a in range(3)]
     return np.array([a[0] for a in axes]), np.array([a[-1] + 1 for a in axes])
 
 
@@ -285,6 +271,4 @@ def read_label_map(name: str, data: Path, work: Path) -> LabelMap:
     move = registration_of(name, data, work)
     sides = [[depth.take(0, a), depth.take(-1, a)] for a in range(3)]
     cut = np.array([[(s > 0).mean() > 0.1 for s in pair] for pair in sides])
-    return LabelMap(
-        name, labels, depth, np.linalg.inv(move) @ image.affine @ origin, cut
-    )
+    return LabelMap(name, labels, depth, np.linalg.inv(move) @ image.affine @ origin, cut)

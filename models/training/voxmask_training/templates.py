@@ -30,9 +30,7 @@ class Field:
     def at(self, points: np.ndarray, order: int = 1) -> np.ndarray:
         """Values [...] at MNI points [3, ...] in mm."""
         m = self.to_voxel.astype(np.float32)
-        place = np.tensordot(m[:3, :3], points, 1) + m[:3, 3].reshape(
-            3, *[1] * (points.ndim - 1)
-        )
+        place = np.tensordot(m[:3, :3], points, 1) + m[:3, 3].reshape(3, *[1] * (points.ndim - 1))
         return nd.map_coordinates(
             self.values, place, order=order, mode="constant", cval=self.outside
         )
@@ -79,20 +77,14 @@ class Templates:
         # the mask's own header is wrong: its voxels are those of the template
         affine = read(folder / "mridefacer_head_tmpl.nii.gz")[1]
         face = read(folder / "mridefacer_face_teeth_ear_mask.nii.gz")[0]
-        self._add(
-            "face-teeth-ears", face, affine, moves / "mridefacer_head_tmpl.json", -60.0
-        )
+        self._add("face-teeth-ears", face, affine, moves / "mridefacer_head_tmpl.json", -60.0)
         package = find_spec("pydeface")
         if package and package.origin:
             path = Path(package.origin).parent / "data" / "facemask.nii.gz"
             self._add("face-wedge", *read(path), moves / "pydeface.json", -60.0)
         brain, affine = read(data / "registrations" / "brain_mni.nii.gz")
-        self.brain = Field(
-            signed_distance(brain > 0, np.ones(3)), np.linalg.inv(affine), -60.0
-        )
-        self.shells = {
-            k: self._shell(folder / f"refacer_shell_sym{k}.nii.gz") for k in (211, 212)
-        }
+        self.brain = Field(signed_distance(brain > 0, np.ones(3)), np.linalg.inv(affine), -60.0)
+        self.shells = {k: self._shell(folder / f"refacer_shell_sym{k}.nii.gz") for k in (211, 212)}
 
     def _add(
         self,

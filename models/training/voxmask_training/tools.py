@@ -71,21 +71,15 @@ def with_output(scan: Scan, output: np.ndarray, blanked_to: float | None) -> Sca
     if blanked_to is not None:
         blank = output == blanked_to
         near = nd.uniform_filter(blank.astype(np.float32), 3) > 0.9
-        changed |= (
-            blank & near & (nd.uniform_filter(changed.astype(np.float32), 5) > 0.2)
-        )
+        changed |= blank & near & (nd.uniform_filter(changed.astype(np.float32), 5) > 0.2)
         body = body & ~(changed & blank)
         painted = changed & ~blank & (output > np.percentile(output[body], 10))
         body = body | painted
     free = (scan.values == output) & constant_voxels(scan)
-    return replace(
-        scan, values=output, area=changed & ~free, free=free & ~changed, foreground=body
-    )
+    return replace(scan, values=output, area=changed & ~free, free=free, foreground=body)
 
 
-def with_tool(
-    scan: Scan, affine: np.ndarray, tool: str, data: Path, templates: Templates
-) -> Scan:
+def with_tool(scan: Scan, affine: np.ndarray, tool: str, data: Path, templates: Templates) -> Scan:
     """A scan after one of the real programs."""
     if tool == "quickshear":
         return with_output(scan, run_quickshear(scan, templates), 0.0)
