@@ -243,3 +243,34 @@ impl Tensor {
         Ok(self.rows().flat_map(line).copied().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::phantom::grid;
+
+    const CARD: &[u8] = include_bytes!("../tests/data/models/foreground/card.json");
+
+    #[test]
+    fn cells_go_into_a_tensor_and_come_out_as_they_were() {
+        let input = Card::parse(CARD, "card").unwrap().input;
+        let cells = CoarseGrid::over(&grid([11, 22, 5], [4.0; 3]), 4.0);
+        let tensor = Tensor::around(&cells, &input);
+        // A margin of 8 on both sides, then up to a multiple of 16; slowest axis first.
+        assert_eq!(tensor.shape(&input), [1, 5, 32, 48, 32]);
+        let field: Vec<f32> = (0..cells.cell_count()).map(|n| n as f32 + 1.0).collect();
+        let mut values = vec![0.0; 32 * 48 * 32];
+        tensor.copy(&field, &mut values);
+        assert_eq!(values[8 + 32 * (8 + 48 * 8)], 1.0);
+        assert_eq!(values.iter().filter(|v| **v != 0.0).count(), field.len());
+        assert!(tensor.take(&values).unwrap() == field);
+    }
+
+    #[test]
+    fn an_output_of_another_size_is_refused() {
+        let input = Card::parse(CARD, "card").unwrap().input;
+        let cells = CoarseGrid::over(&grid([11, 22, 5], [4.0; 3]), 4.0);
+        let error = Tensor::around(&cells, &input).take(&[0.0; 7]).unwrap_err();
+        assert_eq!(error.exit_code(), 69);
+    }
+}

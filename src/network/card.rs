@@ -219,3 +219,52 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path)
         .map_err(|e| Error::Unavailable(format!("{}: cannot be read: {e}", path.display())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CARD: &str = include_str!("../../tests/data/models/foreground/card.json");
+
+    fn refused(change: impl Fn(&mut serde_json::Value)) -> String {
+        let mut card: serde_json::Value = serde_json::from_str(CARD).unwrap();
+        change(&mut card);
+        let error = Card::parse(card.to_string().as_bytes(), "card").unwrap_err();
+        assert_eq!(error.exit_code(), 69);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_card_of_another_layout_is_refused() {
+        assert!(refused(|card| card["schema"] = "card/2".into()).contains("card/1"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(refused(|card| card["input"]["flip"] = true.into()).contains("flip"));
+    }
+
+    #[test]
+    fn weights_outside_the_cards_folder_are_refused() {
+        for file in ["../model.onnx", "/model.onnx", "a/b.onnx", ".."] {
+            let message = refused(|card| card["weights"]["file"] = file.into());
+            assert!(message.contains("without folders"), "{file}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_absurd_grid_is_refused() {
+        refused(|card| card["input"]["cell_mm"] = 0.001.into());
+        refused(|card| card["input"]["margin_cells"] = 100_000.into());
+        refused(|card| card["input"]["multiple_of"] = 0.into());
+    }
+
+    #[test]
+    fn weights_that_are_not_the_cards_are_refused() {
+        let card = Card::parse(CARD.as_bytes(), "card").unwrap();
+        let error = card
+            .check_weights(b"other weights", "model.onnx")
+            .unwrap_err();
+        assert!(error.to_string().contains("sha256"));
+    }
+}

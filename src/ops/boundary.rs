@@ -276,3 +276,130 @@ fn smooth_along(values: &[f32], stride: usize, length: usize, kernel: &[f32]) ->
     };
     (0..values.len()).into_par_iter().map(smooth).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::phantom::{grid, image, oblique_grid};
+    use crate::volume::{Geometry, Samples};
+
+    const RADIUS_MM: f64 = 30.0;
+
+    /// Distance of a voxel from the ball's surface, mm, positive inside; the ball is centred.
+    fn depth(geometry: &Geometry, index: [usize; 3]) -> f64 {
+        let spacing = geometry.spacing().mm();
+        let squares = [0, 1, 2].map(|a| {
+            let middle = (geometry.shape[a] as f64 - 1.0) / 2.0;
+            ((index[a] as f64 - middle) * spacing[a]).powi(2)
+        });
+        RADIUS_MM - squares.iter().sum::<f64>().sqrt()
+    }
+
+    /// A ball of tissue (1) in air (0.05), its surface a voxel wide; brighter to one side.
+    fn ball(geometry: Geometry) -> Image {
+        let mut ball = image(geometry.clone(), |_| 0.0);
+        let values = (0..geometry.voxel_count()).map(|n| {
+            let [ni, nj, _] = geometry.shape;
+            let index = [n % ni, n / ni % nj, n / ni / nj];
+            let inside = (depth(&geometry, index) + 0.5).clamp(0.0, 1.0);
+            let shading = 0.4 + 0.6 * index[0] as f64 / ni as f64;
+            (0.05 + inside * (shading - 0.05)) as f32
+        });
+        ball.samples = Samples::F32(values.collect());
+        ball
+    }
+
+    /// What a network might say: the ball, but its surface `off_mm` too far out.
+    fn logits(geometry: &Geometry, off_mm: f64) -> (CoarseField, Vec<f32>) {
+        let cells = CoarseGrid::over(geometry, 4.0);
+        let [mi, mj, mk] = cells.shape;
+        let centre = [mi, mj, mk].map(|m| (m as f64 - 1.0) / 2.0);
+        let of = |n: usize| {
+            let place = [n % mi, n / mi % mj, n / mi / mj];
+            let squares = [0, 1, 2].map(|a| ((place[a] as f64 - centre[a]) * 4.0).powi(2));
+            RADIUS_MM - squares.iter().sum::<f64>().sqrt()
+        };
+        let values = (0..cells.cell_count()).map(|n| (of(n) + off_mm) as f32);
+        let intensity = (0..cells.cell_count()).map(|n| {
+            let inside = (of(n) / 4.0 + 0.5).clamp(0.0, 1.0);
+            let shading = 0.4 + 0.6 * (n % mi) as f64 / mi as f64;
+            (0.05 + inside * (shading - 0.05)) as f32
+        });
+        let field = CoarseField {
+            values: values.collect(),
+            grid: cells.clone(),
+        };
+        (field, intensity.collect())
+    }
+
+    fn wrong_voxels(geometry: Geometry, level: Level, gain: f32) -> usize {
+        let ball = ball(geometry.clone());
+        let (logits, intensity) = logits(&geometry, 1.5);
+        let weighing = Weighing {
+            logit_weight: 1.0,
+            contrast_gain: gain,
+            band_logit: 8.0,
+        };
+        let keep = |_: &mut [f32]| {};
+        let scores = Scores::new(&ball, &keep, &logits, &intensity, level, weighing);
+        let mask = scores.map(|score| score > 0.0);
+        let [ni, nj, _] = geometry.shape;
+        let differs = |(n, inside): (usize, &bool)| {
+            let index = [n % ni, n / ni % nj, n / ni / nj];
+            // A voxel whose centre lies on the surface may fall on either side.
+            let depth = depth(&geometry, index);
+            depth.abs() > 0.5 && (depth > 0.0) != *inside
+        };
+        mask.voxels
+            .iter()
+            .enumerate()
+            .filter(|v| differs(*v))
+            .count()
+    }
+
+    const LOCAL: Level = Level::Local {
+        share: 0.5,
+        smoothing_mm: 6.0,
+    };
+
+    #[test]
+    fn contrast_mends_a_surface_that_the_network_puts_too_far_out() {
+        for geometry in [
+            grid([80, 80, 80], [1.0, 1.0, 1.0]),
+            oblique_grid([90, 72, 40], [0.9, 1.1, 2.0]),
+        ] {
+            let alone = wrong_voxels(geometry.clone(), LOCAL, 0.0);
+            let mended = wrong_voxels(geometry, LOCAL, 20.0);
+            assert!(alone > 3000, "{alone}");
+            assert!(mended < alone / 20, "{mended} of {alone}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_level_needs_no_local_mean() {
+        let level = Level::Absolute {
+            intensity: 0.3,
+            contrast: 0.5,
+        };
+        let geometry = grid([80, 80, 80], [1.0, 1.0, 1.0]);
+        assert!(wrong_voxels(geometry, level, 20.0) < 300);
+    }
+
+    #[test]
+    fn without_contrast_the_network_decides_alone() {
+        let geometry = grid([80, 80, 80], [1.0, 1.0, 1.0]);
+        let flat = image(geometry.clone(), |_| 0.5);
+        let (logits, intensity) = logits(&geometry, 0.0);
+        let weighing = Weighing {
+            logit_weight: 2.0,
+            contrast_gain: 5.0,
+            band_logit: 8.0,
+        };
+        let intensity = vec![0.5; intensity.len()];
+        let keep = |_: &mut [f32]| {};
+        let found = Scores::new(&flat, &keep, &logits, &intensity, LOCAL, weighing);
+        let found = found.map(|score| u8::from(score > 0.0));
+        let alone = logits.map_voxels(&geometry, |logit| u8::from(logit > 0.0));
+        assert!(found.voxels == alone.voxels);
+    }
+}

@@ -221,3 +221,96 @@ impl RowReader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::phantom::{grid, oblique_grid, volume};
+
+    fn average(grid: &CoarseGrid, fine: &[f32]) -> Vec<f32> {
+        let mut values = fine.to_vec();
+        let mut shape = grid.fine_shape();
+        for axis in 0..3 {
+            let cells = grid.averaging(axis);
+            let stride: usize = shape[..axis].iter().product();
+            let (from, to) = (shape[axis], grid.shape[axis]);
+            let lines = values.len() / from;
+            let mut next = vec![0.0; lines * to];
+            for line in 0..lines {
+                let start = |length: usize| line % stride + line / stride * stride * length;
+                let voxels: Vec<f32> = (0..from)
+                    .map(|n| values[start(from) + n * stride])
+                    .collect();
+                let mut averaged = vec![0.0; to];
+                cells.apply(&voxels, &mut averaged);
+                for (n, value) in averaged.iter().enumerate() {
+                    next[start(to) + n * stride] = *value;
+                }
+            }
+            values = next;
+            shape[axis] = to;
+        }
+        values
+    }
+
+    #[test]
+    fn cells_cover_the_field_of_view_and_are_centred_on_it() {
+        let cells = CoarseGrid::over(&grid([21, 10, 3], [1.0, 0.5, 7.0]), 4.0);
+        // 21 mm, 5 mm, 21 mm.
+        assert_eq!(cells.shape, [6, 2, 6]);
+        // Centres 0..20 mm and -0..20 mm: both middle at 10 mm.
+        assert!((cells.offset[0] - (10.0 - 10.0)).abs() < 1e-12);
+        assert!((cells.offset[1] - (2.25 - 2.0)).abs() < 1e-12);
+        assert!((cells.offset[2] - (7.0 - 10.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn rounding_in_an_affine_adds_no_cell() {
+        let spacing = 4.0 + 1e-9;
+        assert_eq!(
+            CoarseGrid::over(&grid([5, 5, 5], [spacing; 3]), 4.0).shape,
+            [5, 5, 5]
+        );
+    }
+
+    #[test]
+    fn an_average_of_a_ramp_and_back_is_the_ramp_away_from_the_edge() {
+        for geometry in [
+            grid([40, 60, 9], [1.0, 0.7, 3.0]),
+            oblique_grid([40, 60, 9], [1.0, 0.7, 3.0]),
+        ] {
+            let ramp = volume(geometry.clone(), |[i, j, k]| (i + 2 * j + 3 * k) as f32);
+            let cells = CoarseGrid::over(&geometry, 4.0);
+            let field = CoarseField {
+                values: average(&cells, &ramp.voxels),
+                grid: cells,
+            };
+            let back = field.map_voxels(&geometry, |value| value);
+            for index in [[20, 30, 4], [12, 20, 4], [25, 40, 4]] {
+                let n = geometry.offset(index);
+                assert!((back.voxels[n] - ramp.voxels[n]).abs() < 0.05, "{index:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_a_cell_sum_to_one_even_where_voxels_are_larger() {
+        let cells = CoarseGrid::over(&grid([3, 200, 1], [9.0, 0.3, 2.0]), 4.0);
+        for axis in 0..3 {
+            for stretch in cells.averaging(axis).cells() {
+                assert!((stretch.weights.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                assert!(stretch.start + stretch.weights.len() <= cells.fine_shape()[axis]);
+            }
+        }
+    }
+
+    #[test]
+    fn runs_between_cells_cover_every_voxel_once() {
+        let cells = CoarseGrid::over(&grid([50, 1, 7], [0.9, 1.0, 5.0]), 4.0);
+        for axis in 0..3 {
+            let between = cells.between(axis);
+            let voxels: Vec<usize> = between.runs().flat_map(|(_, run)| run).collect();
+            assert_eq!(voxels, (0..cells.fine_shape()[axis]).collect::<Vec<_>>());
+        }
+    }
+}
