@@ -6,8 +6,11 @@
 pub mod boundary;
 pub mod components;
 pub mod constant_area;
+pub mod distance;
 pub mod extent;
 pub mod interpolate;
+pub mod overlap;
+pub mod surface;
 
 #[cfg(test)]
 pub(crate) mod phantom;
