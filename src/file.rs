@@ -9,7 +9,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+#[cfg(target_os = "linux")]
+use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -84,13 +86,23 @@ impl Draft {
         }
     }
 
-    /// `None` where the file system (NFS, some overlays) or the missing `/proc` does not allow it.
+    /// `None` where the file system (NFS, some overlays), another system than Linux or the missing
+    /// `/proc` does not allow it.
     fn unnamed(folder: &Path) -> Option<Self> {
-        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(folder, flags, Mode::from_raw_mode(MODE)).ok()?);
-        descriptor_path(&file)
-            .exists()
-            .then_some(Self::Unnamed(file))
+        #[cfg(target_os = "linux")]
+        {
+            let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+            let mode = rustix::fs::Mode::from_raw_mode(MODE);
+            let file = File::from(rustix::fs::open(folder, flags, mode).ok()?);
+            descriptor_path(&file)
+                .exists()
+                .then_some(Self::Unnamed(file))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = folder;
+            None
+        }
     }
 
     fn named(path: &Path) -> io::Result<Self> {

@@ -11,6 +11,7 @@ pub mod geometry;
 pub mod nifti;
 pub mod orientation;
 pub mod summary;
+mod turn;
 
 pub use bounding_box::BoundingBox;
 pub use canonical::Canonical;

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::turn::Turn;
 use super::{BoundingBox, Orientation};
 
 /// Voxels along i, j, k.
@@ -130,7 +131,7 @@ impl Geometry {
 
     /// The grid of the same voxels, stored so that the axes run as `orientation` says.
     pub fn reoriented(&self, orientation: Orientation) -> Self {
-        self.orientation().turn_to(orientation).geometry(self)
+        Turn::between(self.orientation(), orientation).geometry(self)
     }
 
     /// The grid of the voxels in `bounds`; each keeps its place in the world.

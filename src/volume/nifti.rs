@@ -10,9 +10,11 @@
 //! # Source
 //! The NIfTI-1 and NIfTI-2 headers (`nifti1.h`, `nifti2.h`), <https://nifti.nimh.nih.gov>.
 
+mod content;
 mod forms;
 mod header;
 mod read;
+mod stored;
 mod write;
 
 use std::path::Path;

@@ -1,7 +1,9 @@
 //! Laws that hold for every grid.
 
 use proptest::prelude::*;
-use voxmask::volume::{Affine, BoundingBox, Geometry, Orientation, Spacing, Volume};
+use voxmask::volume::{self, Affine, BoundingBox, Geometry, Orientation, Spacing, Volume};
+
+use crate::raw::{Raw, gzipped, voxels, write};
 
 prop_compose! {
     /// Any turn, spacings from 0.3 to 6 mm, either handedness, sheared by up to 20°.
@@ -119,5 +121,51 @@ proptest! {
         prop_assert_eq!(fine.shape, grid.shape.map(|n| 2 * n));
         prop_assert!(far(fine.first_corner(), grid.first_corner()) < 1e-9);
         prop_assert!(far(fine.last_corner(), grid.last_corner()) < 1e-9);
+    }
+
+    #[test]
+    fn no_damage_to_a_header_is_a_fault_of_ours(
+        second: bool,
+        zipped: bool,
+        damage in prop::collection::vec((0_usize..560, any::<u8>()), 1..6),
+    ) {
+        let raw = Raw::new(&[4, 3, 2], 4);
+        let raw = if second { raw.version_2() } else { raw };
+        let mut file = raw.file(&[1; 48]);
+        for (place, byte) in damage {
+            let place = place % file.len();
+            file[place] = byte;
+        }
+        let folder = crate::folder();
+        let path = folder.path().join("a.nii");
+        write(&path, &if zipped { gzipped(&file) } else { file });
+        let errors = [
+            volume::read_image(&path, None).err(),
+            volume::read_image(&path, Some(1)).err(),
+            volume::read_mask(&path).err(),
+            volume::read_label_map(&path).err(),
+        ];
+        for error in errors.into_iter().flatten() {
+            prop_assert!([2, 65, 66, 75].contains(&error.exit_code()), "{}", error);
+        }
+    }
+
+    #[test]
+    fn no_damage_to_gzip_is_a_fault_of_ours(
+        place in 0_usize..400,
+        byte: u8,
+        length in 0_usize..400,
+    ) {
+        let numbers: Vec<i64> = (0..200).map(|n| n * n % 17).collect();
+        let mut file = gzipped(&Raw::new(&[20, 5, 2], 4).file(&voxels(4, false, &numbers)));
+        let last = file.len() - 1;
+        file[place.min(last)] = byte;
+        file.truncate(file.len() - length.min(last) / 4);
+        let folder = crate::folder();
+        let path = folder.path().join("a.nii.gz");
+        write(&path, &file);
+        if let Err(error) = volume::read_image(&path, None) {
+            prop_assert_eq!(error.exit_code(), 65, "{}", error);
+        }
     }
 }

@@ -1,16 +1,16 @@
 //! Voxels of a file whose header was checked, in the type that they are wanted in.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytemuck::Pod;
-use memmap2::Mmap;
 use rayon::prelude::*;
 
-use super::header::{Datatype, Header, SIZE_2, Scaling};
+use super::content::{Content, damaged, sibling};
+use super::header::{Datatype, Header, Scaling};
+use super::stored::Stored;
 use crate::error::{Error, Result};
 use crate::file::gzip;
 use crate::volume::{Image, LabelMap, Mask, Samples, Scaled, Volume};
@@ -338,14 +338,6 @@ fn no_mask(value: f64) -> String {
     format!("holds the value {value}; a mask holds 0 and 1 only")
 }
 
-fn damaged(error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        "ends too early: it is truncated, or holds fewer voxels than its header says".to_owned()
-    } else {
-        format!("is damaged: {error}")
-    }
-}
-
 fn warn_of_oddities(path: &Path, header: &Header) {
     let name = path.display();
     let Some(stored) = header.geometry.stored else {
@@ -361,119 +353,8 @@ fn warn_of_oddities(path: &Path, header: &Header) {
     }
 }
 
-/// The other file of a pair: `x.img.gz` to `x.hdr.gz` or `x.hdr`, whichever is there.
-fn sibling(path: &Path, from: &str, to: &str) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let plain = name.strip_suffix(".gz").unwrap_or(name);
-    let stem = plain.strip_suffix(from)?.strip_suffix('.')?;
-    let zipped = path.with_file_name(format!("{stem}.{to}.gz"));
-    let plain = path.with_file_name(format!("{stem}.{to}"));
-    Some(if !plain.exists() && zipped.exists() {
-        zipped
-    } else {
-        plain
-    })
-}
-
-/// A file, compressed or not, whatever its name.
-enum Content {
-    Plain(File, u64),
-    Gzip(Mmap),
-}
-
-impl Content {
-    fn open(path: &Path) -> Result<Self> {
-        let unreadable = |e| Error::unreadable(path, e);
-        let file = File::open(path).map_err(unreadable)?;
-        let found = file.metadata().map_err(unreadable)?;
-        if found.is_dir() {
-            return Err(unreadable(io::ErrorKind::IsADirectory.into()));
-        }
-        if !found.is_file() {
-            return Err(Error::unusable(
-                path,
-                "is no regular file; copy it to one first",
-            ));
-        }
-        if found.len() == 0 {
-            return Err(Error::unusable(path, "is empty"));
-        }
-        let mut magic = [0; 2];
-        match file.read_exact_at(&mut magic, 0) {
-            Ok(()) if gzip::is_gzip(&magic) => {}
-            _ => return Ok(Self::Plain(file, found.len())),
-        }
-        // SAFETY: the map is read only, and dropped before the volume is handed on. A file that
-        // someone shortens meanwhile ends the process with SIGBUS, as for any reader by mmap.
-        let map = unsafe { Mmap::map(&file) };
-        map.map(Self::Gzip).map_err(unreadable)
-    }
-
-    /// The first bytes, as many as the longest header.
-    fn start(&self) -> io::Result<Vec<u8>> {
-        let mut start = Vec::new();
-        let most = SIZE_2 as u64;
-        match self {
-            Self::Plain(file, _) => file.take(most).read_to_end(&mut start)?,
-            Self::Gzip(map) => gzip::Members::new(map).take(most).read_to_end(&mut start)?,
-        };
-        Ok(start)
-    }
-}
-
 impl Scaling {
     fn real(self, stored: f64) -> f32 {
         (self.slope * stored + self.intercept) as f32
     }
 }
-
-/// A type that voxels are stored in.
-trait Stored: Pod + Send + Sync {
-    fn swapped(self) -> Self;
-    /// Exact but for integers beyond 2⁵³.
-    fn to_f64(self) -> f64;
-    /// `None` for what is no whole number of 32 bits.
-    fn to_label(self) -> Option<i32>;
-}
-
-macro_rules! stored_integer {
-    ($($type:ty),*) => {$(
-        impl Stored for $type {
-            fn swapped(self) -> Self {
-                self.swap_bytes()
-            }
-
-            fn to_f64(self) -> f64 {
-                self as f64
-            }
-
-            fn to_label(self) -> Option<i32> {
-                self.try_into().ok()
-            }
-        }
-    )*};
-}
-
-macro_rules! stored_float {
-    ($($type:ty),*) => {$(
-        impl Stored for $type {
-            fn swapped(self) -> Self {
-                Self::from_bits(self.to_bits().swap_bytes())
-            }
-
-            fn to_f64(self) -> f64 {
-                self.into()
-            }
-
-            fn to_label(self) -> Option<i32> {
-                let value = f64::from(self);
-                let whole = value.fract() == 0.0;
-                let fits = (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&value);
-                (whole && fits).then_some(value as i32)
-            }
-        }
-    )*};
-}
-
-stored_integer!(u8, i8, i16, u16, i32, u32, i64, u64);
-stored_float!(f32, f64);
