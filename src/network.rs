@@ -127,6 +127,46 @@ impl Network {
         }
     }
 
+    /// Runs the network on a tensor and its mirror images, and averages what it says.
+    fn run_mirrored(
+        &mut self,
+        tensor: &Tensor,
+        values: Vec<f32>,
+    ) -> Result<(Vec<f32>, Option<f32>)> {
+        let shape = tensor.shape(&self.card.input);
+        let mirrorings = mirrorings(&self.card.input.mirror_axes);
+        let share = 1.0 / mirrorings.len() as f32;
+        let (mut mean, mut altered): (Vec<f32>, Option<f32>) = (Vec::new(), None);
+        for axes in mirrorings {
+            let mut seen = values.clone();
+            axes.iter().for_each(|&axis| tensor.mirror(&mut seen, axis));
+            let (mut logits, logit) = self.run_once(&shape, &seen)?;
+            axes.iter()
+                .for_each(|&axis| tensor.mirror(&mut logits, axis));
+            mean.resize(logits.len(), 0.0);
+            mean.iter_mut()
+                .zip(&logits)
+                .for_each(|(m, l)| *m += share * l);
+            altered = logit.map(|logit| altered.unwrap_or(0.0) + share * logit);
+        }
+        Ok((mean, altered))
+    }
+
+    fn run_once(&mut self, shape: &[usize], values: &[f32]) -> Result<(Vec<f32>, Option<f32>)> {
+        let output = &self.card.output;
+        match &output.altered {
+            Some(name) => {
+                let outputs = [output.logits.as_str(), name.as_str()];
+                let [logits, altered] = self.session.run(shape, values, outputs)?;
+                Ok((logits, altered.first().copied()))
+            }
+            None => {
+                let [logits] = self.session.run(shape, values, [output.logits.as_str()])?;
+                Ok((logits, None))
+            }
+        }
+    }
+
     /// Runs the network over an image that is oriented RAS.
     ///
     /// # Errors
@@ -138,20 +178,7 @@ impl Network {
         let channels = channels::channels(image, &grid, &normalization, input);
         let tensor = Tensor::around(&grid, input);
         let values = tensor.fill(&channels, normalization.modality, input);
-        let shape = tensor.shape(input);
-        let output = &self.card.output;
-        let (logits, altered) = match &output.altered {
-            Some(name) => {
-                let outputs = [output.logits.as_str(), name.as_str()];
-                let [logits, altered] = self.session.run(&shape, &values, outputs)?;
-                (logits, altered.first().copied())
-            }
-            None => {
-                let outputs = [output.logits.as_str()];
-                let [logits] = self.session.run(&shape, &values, outputs)?;
-                (logits, None)
-            }
-        };
+        let (logits, altered) = self.run_mirrored(&tensor, values)?;
         Ok(Prediction {
             logits: CoarseField {
                 values: tensor.take(&logits)?,
@@ -162,6 +189,17 @@ impl Network {
             normalization,
         })
     }
+}
+
+/// Every combination of the axes to mirror, the empty one first.
+fn mirrorings(axes: &[usize]) -> Vec<Vec<usize>> {
+    let mut all = vec![Vec::new()];
+    for &axis in axes {
+        let with_axis = |some: &Vec<usize>| some.iter().copied().chain([axis]).collect();
+        let mut more: Vec<Vec<usize>> = all.iter().map(with_axis).collect();
+        all.append(&mut more);
+    }
+    all
 }
 
 /// The tensor round a coarse grid: a margin of zeros on the low side, and on the high side a margin
@@ -230,6 +268,18 @@ impl Tensor {
         }
     }
 
+    /// Mirrors every channel along an axis (0 = i, 1 = j, 2 = k), margins and all.
+    fn mirror(&self, values: &mut [f32], axis: usize) {
+        let stride: usize = self.padded[..axis].iter().product();
+        let length = self.padded[axis];
+        for block in values.chunks_mut(stride * length) {
+            for n in 0..length / 2 {
+                let (low, high) = block.split_at_mut((length - 1 - n) * stride);
+                low[n * stride..(n + 1) * stride].swap_with_slice(&mut high[..stride]);
+            }
+        }
+    }
+
     /// Takes the cells out of one channel of an output tensor.
     fn take(&self, values: &[f32]) -> Result<Vec<f32>> {
         let expected: usize = self.padded.iter().product();
@@ -264,6 +314,24 @@ mod tests {
         assert_eq!(values[8 + 32 * (8 + 48 * 8)], 1.0);
         assert_eq!(values.iter().filter(|v| **v != 0.0).count(), field.len());
         assert!(tensor.take(&values).unwrap() == field);
+    }
+
+    #[test]
+    fn mirroring_turns_one_axis_round_in_every_channel() {
+        let tensor = Tensor {
+            cells: [3, 2, 2],
+            margin: 0,
+            padded: [3, 2, 2],
+        };
+        let values: Vec<f32> = (0..24).map(|n| n as f32).collect();
+        for (axis, first) in [(0, 2.0), (1, 3.0), (2, 6.0)] {
+            let mut mirrored = values.clone();
+            tensor.mirror(&mut mirrored, axis);
+            assert_eq!((mirrored[0], mirrored[12]), (first, 12.0 + first));
+            tensor.mirror(&mut mirrored, axis);
+            assert_eq!(mirrored, values);
+        }
+        assert_eq!(mirrorings(&[0, 2]), [vec![], vec![0], vec![2], vec![0, 2]]);
     }
 
     #[test]

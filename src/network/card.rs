@@ -77,6 +77,10 @@ pub struct Input {
     pub detail_divisor: f32,
     /// Only axes with a spacing below this count for `detail` [mm].
     pub detail_below_mm: f64,
+    /// Axes (0 = i, 1 = j, 2 = k) along which the network also sees the scan mirrored; the logits of
+    /// all combinations are averaged.
+    #[serde(default)]
+    pub mirror_axes: Vec<usize>,
 }
 
 /// What a channel of the tensor holds; see [`crate::network::channels`].
@@ -177,6 +181,9 @@ impl Card {
         }
         if input.channels.is_empty() {
             return Err("no input channels".to_owned());
+        }
+        if input.mirror_axes.len() > 3 || input.mirror_axes.iter().any(|axis| *axis > 2) {
+            return Err("mirror_axes must be at most three of 0, 1, 2".to_owned());
         }
         let file = &self.weights.file;
         if file.components().count() != 1 || file.file_name() != Some(file.as_os_str()) {
