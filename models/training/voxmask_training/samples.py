@@ -2,11 +2,24 @@
 
     python -m voxmask_training.samples --data DIR [--work DIR] --seed 1 --count 2000
 
-Two fifths are heads that a simulated tool altered (half real, half painted label maps),
-a fifth intact, skull-stripped or cut heads, two fifths any other volume with a
-reference. Every sample lies in a folder of its subject,
-WORK/samples/SUBJECT/SEED_INDEX.npz, so that a fold leaves out whole folders. Sample
-number INDEX of a seed is always the same one; what is there already is skipped.
+Two fifths are heads that a tool altered (a quarter of them by a real program when
+`tool_runs` has been run, the others simulated, on real heads and painted label maps), a fifth
+intact, skull-stripped or cut heads, two fifths any other volume with a reference. A sample
+lies in a folder of its subject, WORK/samples/SUBJECT/SEED_INDEX.npz, so that a fold leaves
+out whole folders. Sample INDEX of a seed is always the same one (from the same sources);
+what is there already is skipped.
+
+Arrays of a sample, i, j, k order, on the 4 mm grid of `channels.CoarseGrid`, no margin:
+
+    c        float16 [5, mi, mj, mk]  the channels
+    F        float16 [mi, mj, mk]     pooled foreground; absent if unknown
+    FW       float                    weight of the foreground: quality A 1.0, B 0.7, C 0.25,
+                                      less where an alteration makes it doubtful
+    A        float16 [mi, mj, mk]     pooled anonymization area, less its free voxels
+    W        float16 [mi, mj, mk]     1 where the area counts, 0 where it is free or unknown
+    altered  int                      1 if a tool altered the scan
+    kind     str                      intact, skull-stripped, published, METHOD-FILL
+    fill, subject, region, modality, background    str
 """
 
 from __future__ import annotations
