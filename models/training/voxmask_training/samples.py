@@ -343,9 +343,7 @@ def padding_left_free(wide: Scan, scan: Scan, changed: bool) -> Scan:
 
 
 def arrays(sample: Sample) -> dict[str, np.ndarray]:
-    """What is stored of a sample: see the contract of training samples in the
-    package's README.
-    """
+    """What is stored of a sample (see above)."""
     scan = sample.scan
     coarse, grid = channels(np.ascontiguousarray(scan.values), scan.spacing)
 
