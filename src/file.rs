@@ -124,16 +124,22 @@ impl Draft {
     fn publish(self, path: &Path, overwrite: bool) -> io::Result<()> {
         match self {
             Self::Unnamed(file) => publish_unnamed(&file, path, overwrite),
-            Self::Named(file) if overwrite => {
-                file.persist(path).map_err(|e| e.error)?;
-                Ok(())
-            }
-            Self::Named(file) => {
-                file.persist_noclobber(path).map_err(|e| e.error)?;
-                Ok(())
-            }
+            Self::Named(file) if overwrite => rename(file, path),
+            Self::Named(file) => match file.persist_noclobber(path) {
+                Ok(_) => Ok(()),
+                // Some network file systems know neither a hard link nor a rename that spares what
+                // is there: look, then rename.
+                Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
+                    rename(e.file, path)
+                }
+                Err(e) => Err(e.error),
+            },
         }
     }
+}
+
+fn rename(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    file.persist(path).map(drop).map_err(|e| e.error)
 }
 
 fn descriptor_path(file: &File) -> PathBuf {

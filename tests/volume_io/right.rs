@@ -273,3 +273,19 @@ fn without_any_form_the_middle_is_the_origin() {
     ];
     assert_eq!(found, expected);
 }
+
+#[test]
+fn the_sform_wins_where_it_and_the_qform_differ() {
+    let raw = Raw::new(&[2, 2, 2], 2).with(|r| r.qform_code = 1);
+    let found = read(&raw.file(&[0; 8])).geometry.affine.0;
+    assert_eq!(found, raw.sform);
+    // A code below 0 is no code.
+    let raw = raw.with(|r| r.sform_code = -1);
+    let found = read(&raw.file(&[0; 8])).geometry.affine.0;
+    let expected = [
+        [2.0, 0.0, 0.0, 0.0],
+        [0.0, 3.0, 0.0, 0.0],
+        [0.0, 0.0, 4.0, 0.0],
+    ];
+    assert_eq!(found, expected);
+}

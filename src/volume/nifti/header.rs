@@ -108,43 +108,40 @@ fn parse_1(bytes: &[u8], swapped: bool) -> Result<Fields, String> {
     if (header.endianness != Endianness::native()) != swapped {
         return Err("has a header of mixed byte order".to_owned());
     }
-    let row = |row: [f32; 4]| row.map(f64::from);
-    let [qfac, i, j, k, ..] = header.pixdim.map(f64::from);
     Ok(Fields {
         dim: dim.map(i64::from),
         datatype: header.datatype,
         voxel_offset: header.vox_offset.into(),
         slope: header.scl_slope.into(),
         intercept: header.scl_inter.into(),
-        stored: StoredForms {
-            pixdim: [qfac, i, j, k],
-            xyzt_units: header.xyzt_units,
-            qform_code: header.qform_code,
-            sform_code: header.sform_code,
-            quaternion: [header.quatern_b, header.quatern_c, header.quatern_d].map(f64::from),
-            quaternion_offset: [header.quatern_x, header.quatern_y, header.quatern_z]
-                .map(f64::from),
-            sform: [row(header.srow_x), row(header.srow_y), row(header.srow_z)],
-        },
+        stored: forms_1(&header),
         swapped,
         pair,
         size: SIZE_1,
     })
 }
 
+fn forms_1(header: &NiftiHeader) -> StoredForms {
+    let row = |row: [f32; 4]| row.map(f64::from);
+    let [qfac, i, j, k, ..] = header.pixdim.map(f64::from);
+    let quaternion = [header.quatern_b, header.quatern_c, header.quatern_d];
+    let offset = [header.quatern_x, header.quatern_y, header.quatern_z];
+    StoredForms {
+        pixdim: [qfac, i, j, k],
+        xyzt_units: header.xyzt_units,
+        qform_code: header.qform_code,
+        sform_code: header.sform_code,
+        quaternion: quaternion.map(f64::from),
+        quaternion_offset: offset.map(f64::from),
+        sform: [header.srow_x, header.srow_y, header.srow_z].map(row),
+    }
+}
+
 fn parse_2(bytes: &[u8], swapped: bool) -> Result<Fields, String> {
     let truncated = || "ends within its NIfTI-2 header".to_owned();
     let bytes = bytes.get(..SIZE_2).ok_or_else(truncated)?;
     let reader = Reader { bytes, swapped };
-    let pair = match &bytes[4..12] {
-        magic if magic == MAGIC_2 => false,
-        magic if magic == MAGIC_2_PAIR => true,
-        _ => {
-            return Err(
-                "is no NIfTI-2 file, or a text transfer damaged it: wrong magic".to_owned(),
-            );
-        }
-    };
+    let pair = is_pair_2(bytes)?;
     let code = |at: usize, name: &str| {
         let code = reader.i32(at);
         i16::try_from(code).map_err(|_| format!("has {name} {code}, which means nothing"))
@@ -172,6 +169,14 @@ fn parse_2(bytes: &[u8], swapped: bool) -> Result<Fields, String> {
         pair,
         size: SIZE_2,
     })
+}
+
+fn is_pair_2(header: &[u8]) -> Result<bool, String> {
+    match &header[4..12] {
+        magic if magic == MAGIC_2 => Ok(false),
+        magic if magic == MAGIC_2_PAIR => Ok(true),
+        _ => Err("is no NIfTI-2 file, or a text transfer damaged it: wrong magic".to_owned()),
+    }
 }
 
 impl Fields {

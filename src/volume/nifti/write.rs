@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::file::{self, gzip};
 use crate::volume::{Geometry, Image, LabelMap, Mask, Samples, Scaled, StoredForms};
 
-/// Gzip level of images: noise hardly gets smaller at a higher one.
-const IMAGE_LEVEL: u32 = 1;
+/// Gzip level of images. On CT and MR, level 1 takes half the time and leaves files a third larger;
+/// level 6 takes twice the time for 3 % (zlib-rs 0.6).
+const IMAGE_LEVEL: u32 = 2;
 /// Gzip level of masks and label maps.
 const LABEL_LEVEL: u32 = 6;
 
