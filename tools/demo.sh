@@ -22,7 +22,7 @@ for scan in ct_abdomen mr_head_intact mr_head_defaced; do
 
     step crop-patches --input "$image" --foreground "$out/foreground.nii.gz" \
         --anonymization-area "$out/anonymization_area.nii.gz" \
-        --patch-shape 64,64,64 --output "$out/patches"
+        --patch-shape 32,32,32 --output "$out/patches"
 
     step qa-metrics --input "$out/foreground.nii.gz" --image "$image"
     cp "$out/qa-metrics.report.json" "$out/qa.json"

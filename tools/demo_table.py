@@ -37,8 +37,8 @@ def found(reports: dict[str, dict]) -> dict[str, str]:
         "foreground": f"{foreground['volume_ml']:.0f} ml",
         "of the scan": f"{foreground['share']:.1%}",
         "altered": f"{area['anonymization_area']['volume_ml']:.0f} ml" if area["altered"] else "no",
-        "patches": str(patches["patches"]),
-        "voxels saved": f"{patches['voxels_saved']:.1%}",
+        "patches": f"{patches['count']} of {patches['whole_scan_count']}",
+        "voxels saved": f"{patches['unused_share']:.1%}",
     }
 
 

@@ -48,7 +48,7 @@ pub struct Config {
     /// Write the probability of alteration here, 0 to 1 in steps of 0.001.
     #[arg(long, value_name = "FILE")]
     pub probability: Option<PathBuf>,
-    /// Write a picture of the scan with the mask's outline here (`.png`).
+    /// Write a picture of the scan with the outlines of the masks here (`.png`).
     #[arg(long, value_name = "FILE.png")]
     pub picture: Option<PathBuf>,
     /// Frame of a 4-D volume to use, from 0.
@@ -120,16 +120,7 @@ impl Step for SegmentAnonymizationArea {
         }
         let mask = found.mask(&scan.image, foreground.as_ref());
         if let Some(path) = &config.picture {
-            let layer = picture::Layer {
-                mask: &mask,
-                colour: picture::Colour::ANONYMIZATION_AREA,
-            };
-            picture::overlay(
-                &scan.image,
-                &[layer],
-                picture::Window::for_image(&scan.image),
-            )
-            .write(path, context.overwrite)?;
+            draw(&scan.image, foreground.as_ref(), &mask).write(path, context.overwrite)?;
         }
         let extent = Extent::of(&mask);
         context.stage("writing the mask");
@@ -143,6 +134,18 @@ impl Step for SegmentAnonymizationArea {
             network: network.used(),
         })
     }
+}
+
+/// The scan with the outlines of the area and, if it is known, of the foreground.
+fn draw(image: &Image, foreground: Option<&Mask>, area: &Mask) -> picture::Picture {
+    let foreground = foreground.map(|mask| (mask, picture::Colour::FOREGROUND));
+    let area = (area, picture::Colour::ANONYMIZATION_AREA);
+    let layers: Vec<picture::Layer> = foreground
+        .into_iter()
+        .chain([area])
+        .map(|(mask, colour)| picture::Layer { mask, colour })
+        .collect();
+    picture::overlay(image, &layers, picture::Window::for_image(image))
 }
 
 fn read_foreground(config: &Config, scan: &Canonical) -> Result<Option<Mask>> {
