@@ -1,5 +1,7 @@
 //! The network's input channels against the training code's own (`tests/data/golden`).
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use voxmask::network::card::Card;
