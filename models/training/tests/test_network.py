@@ -1,6 +1,7 @@
 """Facts about the network that the runtime relies on."""
 
 import torch
+from torch.nn import functional
 
 from voxmask_training.network import CHANNELS, IN_VIEW, Network, to_blocks, to_cells
 
@@ -38,3 +39,21 @@ def test_answers_have_the_shape_of_the_grid():
     logits, altered = Network()(torch.zeros(1, len(CHANNELS), 16, 32, 48))
     assert logits.shape == (1, 2, 16, 32, 48)
     assert altered.shape == (1, 1)
+
+
+def test_mixed_precision_gives_the_gradients_of_full_precision_in_thin_scans():
+    torch.manual_seed(0)
+    network = Network()
+    channels = torch.rand(1, len(CHANNELS), 16, 32, 32)
+    channels[:, IN_VIEW] = 1.0
+    target = (channels[:, :1] > 0.5).float().expand(-1, 2, -1, -1, -1)
+    gradients = []
+    for mixed in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            logits, altered = network(channels)
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), target)
+        (loss + altered.float().sum()).backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for full, half in zip(*gradients):
+        assert float((full - half).norm()) <= 0.1 * float(full.norm()) + 1e-3

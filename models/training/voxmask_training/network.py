@@ -34,8 +34,12 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises (N, C, K, J, I) to mean 0 and variance 1 over C."""
-        x = x.permute(0, 2, 3, 4, 1)
+        """Normalises (N, C, K, J, I) to mean 0 and variance 1 over C.
+
+        In full precision: PyTorch adds up the gradients of a bfloat16 layer norm's weights in
+        bfloat16, which loses most of them.
+        """
+        x = x.float().permute(0, 2, 3, 4, 1)
         x = functional.layer_norm(x, (self.width,), self.weight, self.bias, NORM_EPSILON)
         return x.permute(0, 4, 1, 2, 3)
 
@@ -68,8 +72,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, view: Tensor) -> Tensor:
         """Keeps the shape; cells out of view become zero."""
-        h = functional.relu(self.first_norm(self.first(x)))
-        h = self.second_norm(self.second(h))
+        h = functional.relu(self.first_norm(convolve(self.first, x)))
+        h = self.second_norm(convolve(self.second, h))
         scale, shift = self.scan(self.pool(h, view))[:, :, None, None, None].chunk(2, 1)
         return functional.relu(x + h * (1.0 + scale) + shift) * view
 
@@ -126,6 +130,17 @@ class Network(nn.Module):
         highest = (area * view - 20.0 * (1.0 - view)).amax((2, 3, 4))
         count = torch.log1p((area.sigmoid() * view).sum((2, 3, 4)))
         return self.scan(torch.cat([deepest, 0.1 * highest, 0.2 * count], 1))
+
+
+def convolve(convolution: nn.Conv3d, x: Tensor) -> Tensor:
+    """Convolves; in full precision where an axis has at most two voxels.
+
+    PyTorch 2.15 on CPUs gives wrong gradients of bfloat16 weights there.
+    """
+    if torch.is_autocast_enabled("cpu") and min(x.shape[2:]) <= 2:
+        with torch.autocast("cpu", enabled=False):
+            return convolution(x.float())
+    return convolution(x)
 
 
 def spread(channels: Tensor) -> Tensor:
