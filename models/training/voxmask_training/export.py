@@ -45,6 +45,7 @@ INPUT = {
     "detail_gain": 100.0,
     "detail_divisor": 3.0,
     "detail_below_mm": 3.0,
+    "mirror_axes": [0],
 }
 BOUNDARY = {
     "ct_level": 0.5,
