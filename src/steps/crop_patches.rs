@@ -35,7 +35,7 @@ use sampling::{Draw, Start};
 /// The step.
 pub struct CropPatches;
 
-/// What to do.
+/// Cut patches for training out of where the body is.
 #[derive(Clone, Debug, Args, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["input", "output"]))]
@@ -152,7 +152,7 @@ pub struct Report {
 
 impl Step for CropPatches {
     const NAME: &'static str = "crop-patches";
-    const ABOUT: &'static str = "Cuts patches for training out of where the body is";
+    const ABOUT: &'static str = "Cut patches for training out of where the body is";
     type Config = Config;
     type Report = Report;
 

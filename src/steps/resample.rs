@@ -18,7 +18,7 @@ use crate::volume::{self, Geometry, Image, LabelMap, Orientation, Samples, Spaci
 /// The step.
 pub struct Resample;
 
-/// What to do.
+/// Put a volume on a new voxel grid.
 #[derive(Clone, Debug, Default, Args, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["input", "output"]))]
@@ -65,7 +65,7 @@ pub struct Report {
 
 impl Step for Resample {
     const NAME: &'static str = "resample";
-    const ABOUT: &'static str = "Puts a volume on a new voxel grid";
+    const ABOUT: &'static str = "Put a volume on a new voxel grid";
     type Config = Config;
     type Report = Report;
 
