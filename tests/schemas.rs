@@ -1,5 +1,7 @@
 //! The committed schemas are those that the executables print, and what they write keeps to them.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::PathBuf;

@@ -11,11 +11,11 @@
 
 mod npy;
 mod patch;
+mod patch_shape;
 mod sampling;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::Args;
 use rayon::prelude::*;
@@ -28,8 +28,9 @@ use crate::ops::interpolate::{self, Resampling};
 use crate::report::Measure;
 use crate::step::{Context, FileArgument, FileKind, Step};
 use crate::volume::{self, BoundingBox, Image, Mask, Orientation, Samples, Scaled};
-use crate::volume::{Geometry, Shape, Spacing, Summary};
+use crate::volume::{Geometry, Spacing, Summary};
 use patch::{Entry, Scan};
+pub use patch_shape::PatchShape;
 use sampling::{Draw, Start};
 
 /// The step.
@@ -82,7 +83,7 @@ impl Default for Config {
             output: PathBuf::new(),
             foreground: None,
             anonymization_area: None,
-            patch_shape: PatchShape([96; 3]),
+            patch_shape: PatchShape::DEFAULT,
             spacing: None,
             sampling: Sampling::Grid,
             count: 8,
@@ -116,14 +117,6 @@ pub enum Format {
     /// NIfTI with the patch's place in the world, `.nii.gz`.
     Nifti,
 }
-
-/// Voxels of a patch along i, j, k; none is 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "[usize; 3]", into = "[usize; 3]")]
-pub struct PatchShape([usize; 3]);
-
-/// Longest side of a patch, in voxels.
-const LONGEST_SIDE: usize = 4096;
 
 /// How often a patch with too little foreground is drawn anew.
 const DRAWS: usize = 100;
@@ -271,10 +264,10 @@ fn with_share(mask: Mask, grid: &Geometry, least: i16) -> Result<Mask> {
 
 fn choose(scan: &Scan, config: &Config) -> Vec<Start> {
     let patch = config.patch_shape;
-    let volume: usize = patch.0.iter().product();
+    let volume: usize = patch.voxels().iter().product();
     let least = config.minimum_foreground * volume as f64;
     let enough = |start: &Start| {
-        let inside = scan.foreground_voxels(*start, patch.0);
+        let inside = scan.foreground_voxels(*start, patch.voxels());
         inside > 0 && inside as f64 >= least
     };
     match config.sampling {
@@ -297,7 +290,7 @@ fn write(scan: &Scan, starts: &[Start], config: &Config, folder: &Path) -> Resul
     let numbered = starts.par_iter().enumerate();
     numbered
         .map(|(n, &start)| {
-            let patch = scan.cut(start, config.patch_shape.0);
+            let patch = scan.cut(start, config.patch_shape.voxels());
             let name = format!("patch_{n:04}");
             match config.format {
                 Format::Npy => patch.write_npy(folder, &name),
@@ -319,7 +312,7 @@ fn write_index(entries: &[Entry], folder: &Path) -> Result<()> {
 
 fn report(scan: &Scan, starts: &[Start], entries: &[Entry], config: &Config) -> Report {
     let patch = config.patch_shape;
-    let used = scan.used(starts, patch.0);
+    let used = scan.used(starts, patch.voxels());
     let voxels = scan.foreground.voxels.par_iter().zip(&used);
     let (body, covered) = voxels
         .map(|(&body, &used)| (usize::from(body), usize::from(body & used)))
@@ -336,61 +329,5 @@ fn report(scan: &Scan, starts: &[Start], entries: &[Entry], config: &Config) -> 
         unused_share: (used.len() - used_count) as f64 / used.len() as f64,
         whole_scan_count: whole,
         saved_share: (whole as f64 - entries.len() as f64) / whole as f64,
-    }
-}
-
-impl PatchShape {
-    /// Voxels along i, j, k.
-    pub fn voxels(self) -> Shape {
-        self.0
-    }
-}
-
-impl TryFrom<[usize; 3]> for PatchShape {
-    type Error = String;
-
-    fn try_from(shape: [usize; 3]) -> std::result::Result<Self, String> {
-        if shape.iter().all(|n| (1..=LONGEST_SIDE).contains(n)) {
-            Ok(Self(shape))
-        } else {
-            Err(format!(
-                "patch shape must be three numbers from 1 to {LONGEST_SIDE}, got {shape:?}"
-            ))
-        }
-    }
-}
-
-impl From<PatchShape> for [usize; 3] {
-    fn from(shape: PatchShape) -> Self {
-        shape.0
-    }
-}
-
-impl FromStr for PatchShape {
-    type Err = String;
-
-    /// Reads `96,96,64`.
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let wrong = || format!("patch shape must be three numbers such as 96,96,64, got {text:?}");
-        let numbers: std::result::Result<Vec<usize>, _> =
-            text.split(',').map(|n| n.trim().parse()).collect();
-        let shape = <[usize; 3]>::try_from(numbers.map_err(|_| wrong())?).map_err(|_| wrong())?;
-        Self::try_from(shape)
-    }
-}
-
-impl JsonSchema for PatchShape {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "PatchShape".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "description": "Voxels of a patch along i, j, k.",
-            "type": "array",
-            "items": { "type": "integer", "minimum": 1, "maximum": LONGEST_SIDE },
-            "minItems": 3,
-            "maxItems": 3
-        })
     }
 }

@@ -1,5 +1,7 @@
 //! Each step by itself, and all of them in a row, through their executables.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../common/mod.rs"]
 mod common;
 
