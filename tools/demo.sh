@@ -7,25 +7,26 @@ export PATH="$PWD/target/release:$PATH"
 for scan in ct_abdomen mr_head_intact mr_head_defaced; do
     image=tests/data/$scan.nii.gz
     out=demo/$scan
+    common=(--overwrite --quiet)
     mkdir -p "$out"
 
-    step() {
-        voxmask-"$1" "${@:2}" --report "$out/$1.report.json" --overwrite --quiet
-    }
+    voxmask-resample --input "$image" --spacing 2,2,2 --output "$out/resampled.nii.gz" \
+        --report "$out/resample.report.json" "${common[@]}"
 
-    step resample --input "$image" --spacing 2,2,2 --output "$out/resampled.nii.gz"
+    voxmask-segment-foreground --input "$image" --output "$out/foreground.nii.gz" \
+        --report "$out/segment-foreground.report.json" "${common[@]}"
 
-    step segment-foreground --input "$image" --output "$out/foreground.nii.gz"
+    voxmask-segment-anonymization-area --input "$image" --foreground "$out/foreground.nii.gz" \
+        --output "$out/anonymization_area.nii.gz" --picture "$out/picture.png" \
+        --report "$out/segment-anonymization-area.report.json" "${common[@]}"
 
-    step segment-anonymization-area --input "$image" --foreground "$out/foreground.nii.gz" \
-        --output "$out/anonymization_area.nii.gz" --picture "$out/picture.png"
+    voxmask-crop-patches --input "$image" --foreground "$out/foreground.nii.gz" \
+        --anonymization-area "$out/anonymization_area.nii.gz" --output "$out/patches" \
+        --patch-shape 32,32,32 --minimum-foreground 0.1 \
+        --report "$out/crop-patches.report.json" "${common[@]}"
 
-    step crop-patches --input "$image" --foreground "$out/foreground.nii.gz" \
-        --anonymization-area "$out/anonymization_area.nii.gz" \
-        --patch-shape 32,32,32 --output "$out/patches"
-
-    step qa-metrics --input "$out/foreground.nii.gz" --image "$image"
-    cp "$out/qa-metrics.report.json" "$out/qa.json"
+    voxmask-qa-metrics --input "$out/foreground.nii.gz" --image "$image" \
+        --report "$out/qa.json" "${common[@]}"
 done
 
 python3 tools/demo_table.py demo/*/

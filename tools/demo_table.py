@@ -7,12 +7,13 @@ import json
 import sys
 from pathlib import Path
 
-STEPS = {
-    "resample": "resample",
-    "segment-foreground": "foreground",
-    "segment-anonymization-area": "anonymization",
-    "crop-patches": "patches",
-    "qa-metrics": "qa",
+# Column -> the report that it is read from.
+REPORTS = {
+    "resample": "resample.report.json",
+    "foreground": "segment-foreground.report.json",
+    "anonymization": "segment-anonymization-area.report.json",
+    "patches": "crop-patches.report.json",
+    "qa": "qa.json",
 }
 
 
@@ -24,15 +25,15 @@ def main() -> None:
 
 
 def read_reports(folder: Path) -> dict[str, dict]:
-    """The reports of one scan, by step."""
-    return {step: json.loads((folder / f"{step}.report.json").read_text()) for step in STEPS}
+    """The reports of one scan, by column."""
+    return {column: json.loads((folder / name).read_text()) for column, name in REPORTS.items()}
 
 
 def found(reports: dict[str, dict]) -> dict[str, str]:
     """What the steps found in one scan, by column."""
-    foreground = reports["segment-foreground"]["result"]["foreground"]
-    area = reports["segment-anonymization-area"]["result"]
-    patches = reports["crop-patches"]["result"]
+    foreground = reports["foreground"]["result"]["foreground"]
+    area = reports["anonymization"]["result"]
+    patches = reports["patches"]["result"]
     return {
         "foreground": f"{foreground['volume_ml']:.0f} ml",
         "of the scan": f"{foreground['share']:.1%}",
@@ -44,7 +45,7 @@ def found(reports: dict[str, dict]) -> dict[str, str]:
 
 def seconds(reports: dict[str, dict]) -> dict[str, str]:
     """How long each step took, by column."""
-    return {column: f"{reports[step]['run']['seconds']:.2f}" for step, column in STEPS.items()}
+    return {column: f"{report['run']['seconds']:.2f}" for column, report in reports.items()}
 
 
 def print_table(title: str, rows: dict[str, dict[str, str]]) -> None:
