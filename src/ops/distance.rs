@@ -10,6 +10,8 @@
 
 mod envelope;
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use self::envelope::Envelope;
@@ -18,78 +20,80 @@ use crate::volume::{Mask, Shape, Volume};
 /// Columns that are gathered at once: a cache line of steps.
 const COLUMNS: usize = 16;
 
+/// Space between gathered columns, so that those of 512 voxels do not crowd the same cache lines.
+const GAP: usize = 8;
+
 /// Stands for the steps along one axis when there is nothing to step to.
 const NOWHERE: u32 = 0xFFFF;
 
 /// Squared distance [mm²] from each voxel's centre to that of the closest voxel of the mask: 0 inside,
 /// infinite everywhere when the mask is empty.
 pub fn squared_distance_mm2(mask: &Mask) -> Volume<f32> {
-    let spacing = mask.geometry.spacing().mm();
-    let nearest = NearestInSlice::new(&mask.voxels, mask.geometry.shape, spacing, |v| v != 0);
     Volume {
-        voxels: nearest.into_squares(),
+        voxels: squares_within(mask, 1, f64::INFINITY),
         geometry: mask.geometry.clone(),
     }
 }
 
+/// Squared distance [mm²] to the closest voxel of `value`, infinite where it is larger than
+/// `highest_mm2`.
+pub(super) fn squares_within(mask: &Mask, value: u8, highest_mm2: f64) -> Vec<f32> {
+    let grid = Grid {
+        shape: mask.geometry.shape,
+        spacing: mask.geometry.spacing().mm(),
+        highest_mm2,
+    };
+    NearestInSlice::new(&mask.voxels, grid, |voxel| voxel == value).into_squares()
+}
+
+/// What distances are measured on.
+#[derive(Clone, Copy)]
+pub(super) struct Grid {
+    /// Voxels along i, j, k.
+    pub shape: Shape,
+    /// Distance between them [mm].
+    pub spacing: [f64; 3],
+    /// Squared distance that is of no interest any more [mm²].
+    pub highest_mm2: f64,
+}
+
 /// For each voxel the steps along i and j to the closest feature of its slice.
 pub(super) struct NearestInSlice {
-    shape: Shape,
-    spacing: [f64; 3],
+    grid: Grid,
     /// Steps along i in the low, along j in the high half.
     steps: Vec<u32>,
 }
 
 impl NearestInSlice {
     /// Finds the closest voxels for which `is_feature` holds.
-    pub fn new(
-        voxels: &[u8],
-        shape: Shape,
-        spacing: [f64; 3],
-        is_feature: impl Fn(u8) -> bool + Sync,
-    ) -> Self {
+    pub fn new(voxels: &[u8], grid: Grid, is_feature: impl Fn(u8) -> bool + Sync) -> Self {
         let mut steps = vec![0; voxels.len()];
-        let slice = shape[0] * shape[1];
-        let slices = steps.par_chunks_mut(slice).zip(voxels.par_chunks(slice));
+        let [width, height, _] = grid.shape;
+        let slices = steps
+            .par_chunks_mut(width * height)
+            .zip(voxels.par_chunks(width * height));
         slices.for_each_init(Block::default, |block, (steps, voxels)| {
-            let rows = steps.chunks_mut(shape[0]).zip(voxels.chunks(shape[0]));
+            let rows = steps.chunks_mut(width).zip(voxels.chunks(width));
             rows.for_each(|(steps, voxels)| step_along_row(voxels, &is_feature, steps));
-            let mut rows: Vec<&mut [u32]> = steps.chunks_mut(shape[0]).collect();
-            block.step_across(&mut rows, spacing);
+            let mut rows: Vec<&mut [u32]> = steps.chunks_mut(width).collect();
+            block.step_across(&mut rows, &grid);
         });
-        Self {
-            shape,
-            spacing,
-            steps,
-        }
+        Self { grid, steps }
     }
 
     /// Squared distance in mm² for each voxel.
     fn into_squares(mut self) -> Vec<f32> {
-        let [width, height, depth] = self.shape;
+        let grid = self.grid;
+        let [width, height, depth] = grid.shape;
         let mut planes: Vec<Vec<&mut [u32]>> =
             (0..height).map(|_| Vec::with_capacity(depth)).collect();
         for (n, row) in self.steps.chunks_mut(width).enumerate() {
             planes[n % height].push(row);
         }
-        let spacing = self.spacing;
         let planes = planes.into_par_iter();
         planes.for_each_init(Block::default, |block, mut rows| {
             for start in (0..width).step_by(COLUMNS) {
-                let columns = COLUMNS.min(width - start);
-                block.gather(&rows, start..start + columns, spacing);
-                for column in block.heights.chunks_mut(depth).take(columns) {
-                    block.envelope.build(column, spacing[2]);
-                    block.envelope.walk(0..depth, |k, apex| {
-                        column[k] =
-                            apex.map_or(f64::INFINITY, |apex| apex.square_at(k, spacing[2]));
-                    });
-                }
-                for (k, row) in rows.iter_mut().enumerate() {
-                    for (c, square) in row[start..start + columns].iter_mut().enumerate() {
-                        *square = (block.heights[c * depth + k] as f32).to_bits();
-                    }
-                }
+                block.square_across(&mut rows, start..width.min(start + COLUMNS), &grid);
             }
         });
         // Same size and alignment: this collects in place.
@@ -97,13 +101,14 @@ impl NearestInSlice {
     }
 
     /// Distance in mm from every voxel of `places` for which `is_query` holds to the closest feature,
-    /// and what the voxel holds. The order does not depend on the number of threads.
+    /// and what the voxel holds; nothing without features. The order does not depend on the number of
+    /// threads.
     pub fn distances_from(
         &self,
         places: &[u8],
         is_query: impl Fn(u8) -> bool + Sync,
     ) -> Vec<(f64, u8)> {
-        let [width, height, depth] = self.shape;
+        let [width, height, depth] = self.grid.shape;
         let plane_distances = |block: &mut Block, j: usize| {
             let row_at = |k: usize| (j + height * k) * width..(j + height * k + 1) * width;
             let rows: Vec<&[u32]> = (0..depth).map(|k| &self.steps[row_at(k)]).collect();
@@ -111,19 +116,18 @@ impl NearestInSlice {
             let mut distances = Vec::new();
             for start in (0..width).step_by(COLUMNS) {
                 let range = start..width.min(start + COLUMNS);
-                if !places
-                    .iter()
-                    .any(|row| row[range.clone()].iter().any(|&v| is_query(v)))
-                {
+                let asks = |row: &&[u8]| row[range.clone()].iter().any(|&v| is_query(v));
+                if !places.iter().any(asks) {
                     continue;
                 }
-                block.gather(&rows, range.clone(), self.spacing);
-                for (i, column) in range.zip(block.heights.chunks(depth)) {
-                    block.envelope.build(column, self.spacing[2]);
+                block.gather(&rows, range.clone(), &self.grid);
+                for (i, column) in range.zip(block.heights.chunks(depth + GAP)) {
+                    let column = &column[..depth];
+                    block
+                        .envelope
+                        .build(column, self.grid.spacing[2], f64::INFINITY);
                     let queries = (0..depth).filter(|&k| is_query(places[k][i]));
-                    block.envelope.walk(queries, |k, apex| {
-                        let square =
-                            apex.map_or(f64::INFINITY, |a| a.square_at(k, self.spacing[2]));
+                    block.envelope.walk(queries, |k, _, square| {
                         distances.push((square.sqrt(), places[k][i]));
                     });
                 }
@@ -136,55 +140,90 @@ impl NearestInSlice {
     }
 }
 
-/// Buffers of one thread.
+/// Buffers of one thread, column by column with a [`GAP`] between them.
 #[derive(Default)]
 struct Block {
-    /// Squared distances within a slice [mm²], column by column.
+    /// Squared distances within a slice [mm²].
     heights: Vec<f64>,
-    /// Steps along i, column by column.
+    /// Steps along i.
     steps: Vec<u32>,
+    /// What becomes of a column.
+    result: Vec<u32>,
     envelope: Envelope,
 }
 
 impl Block {
     /// Gathers the squared distances of some columns of `rows`.
-    fn gather<R: AsRef<[u32]>>(
-        &mut self,
-        rows: &[R],
-        columns: std::ops::Range<usize>,
-        spacing: [f64; 3],
-    ) {
-        self.heights.resize(COLUMNS * rows.len(), 0.0);
+    fn gather<R: AsRef<[u32]>>(&mut self, rows: &[R], columns: Range<usize>, grid: &Grid) {
+        let stride = rows.len() + GAP;
+        self.heights.resize(COLUMNS * stride, 0.0);
         for (k, row) in rows.iter().enumerate() {
             for (c, steps) in row.as_ref()[columns.clone()].iter().enumerate() {
-                self.heights[c * rows.len() + k] = square_in_slice(*steps, spacing);
+                self.heights[c * stride + k] = square_in_slice(*steps, grid.spacing);
+            }
+        }
+    }
+
+    /// Writes results back to some columns of `rows`.
+    fn scatter(&self, rows: &mut [&mut [u32]], columns: Range<usize>) {
+        let stride = rows.len() + GAP;
+        for (k, row) in rows.iter_mut().enumerate() {
+            for (c, value) in row[columns.clone()].iter_mut().enumerate() {
+                *value = self.result[c * stride + k];
             }
         }
     }
 
     /// Turns steps along rows into steps along rows and across them.
-    fn step_across(&mut self, rows: &mut [&mut [u32]], spacing: [f64; 3]) {
-        let (height, width) = (rows.len(), rows.first().map_or(0, |row| row.len()));
-        self.steps.resize(COLUMNS * height, 0);
+    fn step_across(&mut self, rows: &mut [&mut [u32]], grid: &Grid) {
+        let (height, width) = (rows.len(), grid.shape[0]);
+        let stride = height + GAP;
+        self.steps.resize(COLUMNS * stride, 0);
+        self.result.resize(COLUMNS * stride, 0);
         for start in (0..width).step_by(COLUMNS) {
             let columns = start..width.min(start + COLUMNS);
-            self.gather(rows, columns.clone(), spacing);
+            self.gather(rows, columns.clone(), grid);
             for (j, row) in rows.iter().enumerate() {
                 for (c, steps) in row[columns.clone()].iter().enumerate() {
-                    self.steps[c * height + j] = *steps;
+                    self.steps[c * stride + j] = *steps;
                 }
             }
-            for (c, i) in columns.enumerate() {
+            self.result.fill(NOWHERE);
+            for c in 0..columns.len() {
+                let column = c * stride..c * stride + height;
+                let steps = &self.steps[column.clone()];
+                let result = &mut self.result[column.clone()];
+                let heights = &self.heights[column];
                 self.envelope
-                    .build(&self.heights[c * height..][..height], spacing[1]);
-                let steps = &self.steps[c * height..][..height];
-                self.envelope.walk(0..height, |j, apex| {
-                    rows[j][i] = apex.map_or(NOWHERE, |apex| {
-                        steps[apex.position] | (j.abs_diff(apex.position) as u32) << 16
-                    });
+                    .build(heights, grid.spacing[1], grid.highest_mm2);
+                self.envelope.walk(0..height, |j, apex, _| {
+                    result[j] = steps[apex] | (j.abs_diff(apex) as u32) << 16;
                 });
             }
+            self.scatter(rows, columns);
         }
+    }
+
+    /// Turns steps within slices into the bits of squared distances across slices.
+    fn square_across(&mut self, rows: &mut [&mut [u32]], columns: Range<usize>, grid: &Grid) {
+        let depth = rows.len();
+        let stride = depth + GAP;
+        self.gather(rows, columns.clone(), grid);
+        self.result.resize(COLUMNS * stride, 0);
+        self.result.fill(f32::INFINITY.to_bits());
+        for c in 0..columns.len() {
+            let column = c * stride..c * stride + depth;
+            let result = &mut self.result[column.clone()];
+            let heights = &self.heights[column];
+            self.envelope
+                .build(heights, grid.spacing[2], grid.highest_mm2);
+            self.envelope.walk(0..depth, |k, _, square| {
+                if square <= grid.highest_mm2 {
+                    result[k] = (square as f32).to_bits();
+                }
+            });
+        }
+        self.scatter(rows, columns);
     }
 }
 
@@ -192,10 +231,9 @@ impl Block {
 fn step_along_row(voxels: &[u8], is_feature: impl Fn(u8) -> bool, steps: &mut [u32]) {
     let mut since = NOWHERE;
     for (steps, &voxel) in steps.iter_mut().zip(voxels) {
-        since = if is_feature(voxel) {
-            0
-        } else {
-            NOWHERE.min(since + 1)
+        since = match is_feature(voxel) {
+            true => 0,
+            false => NOWHERE.min(since + 1),
         };
         *steps = since;
     }

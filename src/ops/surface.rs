@@ -14,7 +14,7 @@ mod area;
 
 use rayon::prelude::*;
 
-use super::distance::NearestInSlice;
+use super::distance::{Grid, NearestInSlice};
 use crate::volume::{BoundingBox, Mask, Shape};
 
 /// Why a distance does not exist.
@@ -203,7 +203,12 @@ impl Corners {
             };
             return codes.map(element).collect();
         }
-        let nearest = NearestInSlice::new(&other.codes, self.shape, spacing, area::is_surface);
+        let grid = Grid {
+            shape: self.shape,
+            spacing,
+            highest_mm2: f64::INFINITY,
+        };
+        let nearest = NearestInSlice::new(&other.codes, grid, area::is_surface);
         let distances = nearest.distances_from(&self.codes, area::is_surface);
         let elements = distances.into_iter().map(|(distance_mm, code)| Element {
             distance_mm,

@@ -3,74 +3,86 @@
 /// The lowest of several parabolas of equal width, wherever one looks.
 #[derive(Default)]
 pub(super) struct Envelope {
+    /// Parabolas in the order of their feet; those from `count` on are left over.
     apexes: Vec<Apex>,
-    /// Position from which each parabola is the lowest.
-    starts: Vec<f64>,
+    count: usize,
+    /// One step along the line [mm²].
+    step_mm2: f64,
 }
 
 /// The foot of a parabola.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Apex {
     /// Voxel along the line.
     pub position: usize,
     /// Squared distance there [mm²].
-    pub height: f64,
-}
-
-impl Apex {
-    /// Squared distance at voxel `n` [mm²].
-    pub fn square_at(&self, n: usize, spacing: f64) -> f64 {
-        self.height + (n.abs_diff(self.position) as f64 * spacing).powi(2)
-    }
-
-    /// Where a parabola further on becomes lower than this one.
-    fn gives_way_to(&self, later: &Self, spacing: f64) -> f64 {
-        let (a, b) = (self.position as f64, later.position as f64);
-        (a + b + (later.height - self.height) / (spacing * spacing * (b - a))) / 2.0
-    }
+    height: f64,
+    /// Position from which this parabola is the lowest.
+    start: f64,
 }
 
 impl Envelope {
-    /// Lays a parabola on every voxel whose height is finite.
-    pub fn build(&mut self, heights: &[f64], spacing: f64) {
-        self.apexes.clear();
-        self.starts.clear();
+    /// Lays a parabola on every voxel whose height is not above `highest`, which may be infinite;
+    /// infinite heights carry none.
+    pub fn build(&mut self, heights: &[f64], spacing: f64, highest: f64) {
+        self.step_mm2 = spacing * spacing;
+        self.count = 0;
+        self.apexes
+            .resize(heights.len().max(self.apexes.len()), Apex::default());
+        let half_step = 0.5 / self.step_mm2;
         for (position, &height) in heights.iter().enumerate() {
-            if height == f64::INFINITY {
+            if height > highest || height == f64::INFINITY {
                 continue;
             }
-            let apex = Apex { position, height };
             let mut start = f64::NEG_INFINITY;
-            while let (Some(last), Some(&last_start)) = (self.apexes.last(), self.starts.last()) {
-                start = last.gives_way_to(&apex, spacing);
-                if start > last_start {
+            while self.count > 0 {
+                let last = &self.apexes[self.count - 1];
+                let apart = position - last.position;
+                let rise = (height - last.height) * half_step;
+                // Neighbours, which is what most are, need no division.
+                let rise = if apart == 1 {
+                    rise
+                } else {
+                    rise / apart as f64
+                };
+                start = 0.5 * (position + last.position) as f64 + rise;
+                if start > last.start {
                     break;
                 }
-                self.apexes.pop();
-                self.starts.pop();
                 start = f64::NEG_INFINITY;
+                self.count -= 1;
             }
-            self.apexes.push(apex);
-            self.starts.push(start);
+            self.apexes[self.count] = Apex {
+                position,
+                height,
+                start,
+            };
+            self.count += 1;
         }
     }
 
-    /// Visits ascending positions with the parabola that is the lowest there; `None` without any.
+    /// Visits ascending positions with the foot of the parabola that is the lowest there and its
+    /// height [mm²]; does nothing without any parabola.
     pub fn walk(
         &self,
         positions: impl Iterator<Item = usize>,
-        mut visit: impl FnMut(usize, Option<&Apex>),
+        mut visit: impl FnMut(usize, usize, f64),
     ) {
-        let mut current = 0;
+        let apexes = &self.apexes[..self.count];
+        let Some(mut lowest) = apexes.first() else {
+            return;
+        };
+        let mut later = apexes[1..].iter().peekable();
         for position in positions {
-            while self
-                .starts
-                .get(current + 1)
-                .is_some_and(|&start| start < position as f64)
-            {
-                current += 1;
+            while let Some(next) = later.next_if(|next| next.start < position as f64) {
+                lowest = next;
             }
-            visit(position, self.apexes.get(current));
+            let steps = position.abs_diff(lowest.position) as f64;
+            visit(
+                position,
+                lowest.position,
+                lowest.height + steps * steps * self.step_mm2,
+            );
         }
     }
 }
