@@ -9,6 +9,7 @@ pub mod constant_area;
 pub mod distance;
 pub mod extent;
 pub mod interpolate;
+pub mod morphology;
 pub mod overlap;
 pub mod surface;
 
