@@ -69,14 +69,17 @@ impl Envelope {
         mut visit: impl FnMut(usize, usize, f64),
     ) {
         let apexes = &self.apexes[..self.count];
-        let Some(mut lowest) = apexes.first() else {
+        if apexes.is_empty() {
             return;
-        };
-        let mut later = apexes[1..].iter().peekable();
+        }
+        let mut current = 0;
         for position in positions {
-            while let Some(next) = later.next_if(|next| next.start < position as f64) {
-                lowest = next;
+            while let Some(next) = apexes.get(current + 1)
+                && next.start < position as f64
+            {
+                current += 1;
             }
+            let lowest = &apexes[current];
             let steps = position.abs_diff(lowest.position) as f64;
             visit(
                 position,
