@@ -200,10 +200,23 @@ fn check_files(files: &[FileArgument], report: Option<&Path>, overwrite: bool) -
             },
         }
     }
-    match report {
-        Some(path) if path != Path::new("-") => check_output(path, files, overwrite),
-        _ => Ok(()),
+    let report = report.filter(|path| *path != Path::new("-"));
+    report.map_or(Ok(()), |path| check_output(path, files, overwrite))?;
+    let written = |file: &&FileArgument| file.kind == FileKind::Output;
+    let outputs = files.iter().filter(written).filter_map(|file| file.path);
+    check_distinct(&outputs.chain(report).collect::<Vec<_>>())
+}
+
+fn check_distinct(outputs: &[&Path]) -> Result<()> {
+    for (n, path) in outputs.iter().enumerate() {
+        if outputs[..n].contains(path) {
+            return Err(Error::Config(format!(
+                "{}: is named for two outputs; choose another name for one",
+                path.display()
+            )));
+        }
     }
+    Ok(())
 }
 
 fn missing_flag(key: &str) -> Error {

@@ -91,8 +91,10 @@ impl Step for SegmentForeground {
         ]
     }
 
-    fn validate(_config: &Config) -> Result<()> {
-        Ok(())
+    fn validate(config: &Config) -> Result<()> {
+        let volumes = [Some(&config.output), config.probability.as_ref()];
+        let mut volumes = volumes.into_iter().flatten();
+        volumes.try_for_each(|path| volume::check_output_name(path))
     }
 
     fn run(config: &Config, context: &Context) -> Result<Report> {

@@ -160,3 +160,37 @@ fn outputs_carry_no_text_of_the_inputs_header() {
         }
     }
 }
+
+#[test]
+fn one_name_for_two_outputs_is_refused() {
+    for row in TABLE
+        .iter()
+        .filter(|row| matches!(row.output, Some(Output::File(_))))
+    {
+        let case = Case::new(row);
+        let before = files(case.folder());
+        let report = case.output();
+        let flags = ["--report", report.to_str().unwrap()];
+        let refused = run(row.step, with(&case.arguments(), &flags)).expect(2);
+        assert!(refused.stderr.contains("two outputs"), "{}", refused.stderr);
+        assert_eq!(files(case.folder()), before, "{}", row.step);
+    }
+}
+
+#[test]
+fn a_volume_under_a_name_that_is_none_is_refused_before_anything_is_read() {
+    for step in [
+        "segment-foreground",
+        "segment-anonymization-area",
+        "resample",
+    ] {
+        let row = TABLE.iter().find(|row| row.step == step).unwrap();
+        let case = Case::new(row);
+        let mut arguments = case.arguments();
+        let at = arguments.iter().position(|a| a == "--output").unwrap();
+        arguments[at + 1] = case.path("mask.txt").display().to_string();
+        std::fs::write(case.input("--input"), "no volume").unwrap();
+        let refused = run(step, arguments).expect(2);
+        assert!(refused.stderr.contains(".nii.gz"), "{}", refused.stderr);
+    }
+}
