@@ -25,7 +25,9 @@ def run_step() -> Callable[..., dict]:
 
     def run(step: str, *arguments: object) -> dict:
         command = [folder / f"voxmask-{step}", "--report", "-", "--quiet", *arguments]
-        done = subprocess.run([str(a) for a in command], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(a) for a in command], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)["result"]
 
