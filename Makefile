@@ -13,6 +13,11 @@ setup:
 demo: setup
 	bash tools/demo.sh
 
+# The README's picture, out of the demo.
+picture: demo
+	mkdir -p docs
+	cp demo/mr_head_defaced/picture.png docs/picture.png
+
 # Rust's tests, then those that ask other tools for their opinion.
 test: setup $(VENV)/ready
 	cargo test --locked
@@ -57,4 +62,4 @@ $(VENV)/ready: tests/peers/requirements.txt
 target/tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny
 
-.PHONY: setup demo test lint schemas bench sweep train evaluate
+.PHONY: setup demo picture test lint schemas bench sweep train evaluate
