@@ -18,10 +18,13 @@ picture: demo
 	mkdir -p docs
 	cp demo/mr_head_defaced/picture.png docs/picture.png
 
-# Rust's tests, then those that ask other tools for their opinion.
+# Rust's tests, those that ask other tools for their opinion, and those of the training code that
+# need no PyTorch (all of them: make -C models/training check).
 test: setup $(VENV)/ready
 	cargo test --locked
 	$(VENV)/bin/python -m pytest -q tests/peers tests/orientation
+	cd models/training && \
+	  ../../$(VENV)/bin/python -m pytest -q tests/test_channels.py tests/test_scan.py tests/test_scores.py
 
 # Format, clippy, documentation, licences; warnings are errors. Units stand in brackets, as in [mm],
 # which rustdoc takes for broken links.
