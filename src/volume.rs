@@ -134,6 +134,18 @@ impl<T> Volume<T> {
 }
 
 impl Image {
+    /// An image of probabilities that are given in thousandths: 0 to 1 at two bytes a voxel.
+    pub fn of_thousandths(probabilities: Volume<i16>) -> Self {
+        Self {
+            samples: Samples::I16(Scaled {
+                stored: probabilities.voxels,
+                slope: 0.001,
+                intercept: 0.0,
+            }),
+            geometry: probabilities.geometry,
+        }
+    }
+
     /// Voxels along i, j, k.
     pub fn shape(&self) -> Shape {
         self.geometry.shape

@@ -20,7 +20,7 @@ use crate::ops::constant_area::{equal_to, rough_area, snap};
 use crate::ops::extent::Extent;
 use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
-use crate::volume::{self, Canonical, Image, Mask, Samples, Scaled, Summary};
+use crate::volume::{self, Canonical, Image, Mask, Summary};
 
 /// The step.
 pub struct SegmentAnonymizationArea;
@@ -262,15 +262,7 @@ impl Altered {
     fn probability(&self, image: &Image) -> Image {
         let logits = &self.prediction.logits;
         let per_mille = |logit| (1000.0 * sigmoid(logit)).round() as i16;
-        let found = logits.map_voxels(&image.geometry, per_mille);
-        Image {
-            samples: Samples::I16(Scaled {
-                stored: found.voxels,
-                slope: 0.001,
-                intercept: 0.0,
-            }),
-            geometry: found.geometry,
-        }
+        Image::of_thousandths(logits.map_voxels(&image.geometry, per_mille))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::ops::components;
 use crate::ops::extent::Extent;
 use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
-use crate::volume::{self, Canonical, Image, Mask, Samples, Scaled, Summary, Volume};
+use crate::volume::{self, Canonical, Image, Mask, Summary, Volume};
 
 /// The step.
 pub struct SegmentForeground;
@@ -215,14 +215,6 @@ impl Foreground {
     /// Probability of anatomy in thousandths.
     fn probability(&self, image: &Image) -> Image {
         let per_mille = |score: f32| (1000.0 / (1.0 + (-score).exp())).round() as i16;
-        let found = self.map(image, per_mille);
-        Image {
-            samples: Samples::I16(Scaled {
-                stored: found.voxels,
-                slope: 0.001,
-                intercept: 0.0,
-            }),
-            geometry: found.geometry,
-        }
+        Image::of_thousandths(self.map(image, per_mille))
     }
 }
