@@ -43,8 +43,9 @@ impl CoarseGrid {
         let fine = geometry.shape;
         let axis = |a: usize| {
             let extent = fine[a] as f64 * spacing[a];
-            // A hair less, so that rounding in an affine adds no cell.
-            ((extent / cell_mm - 1e-6).ceil() as usize).max(1)
+            // A thousandth of a cell less: affines are stored as f32, and the rounding of an oblique
+            // one must add no cell.
+            ((extent / cell_mm - 1e-3).ceil() as usize).max(1)
         };
         let shape = [axis(0), axis(1), axis(2)];
         let offset = [0, 1, 2].map(|a| {
@@ -271,6 +272,14 @@ mod tests {
             CoarseGrid::over(&grid([5, 5, 5], [spacing; 3]), 4.0).shape,
             [5, 5, 5]
         );
+    }
+
+    #[test]
+    fn an_oblique_affine_in_single_precision_adds_no_cell() {
+        // 96 voxels of 3 mm are 72 cells of 4 mm exactly; f32 makes the voxels a little larger.
+        let spacing = [3.000_000_4, 3.0, 3.0];
+        let cells = CoarseGrid::over(&grid([96, 96, 97], spacing), 4.0);
+        assert_eq!(cells.shape, [72, 72, 73]);
     }
 
     #[test]

@@ -57,7 +57,7 @@ class CoarseGrid:
     def cells(self) -> tuple[int, int, int]:
         """Number of cells along i, j, k."""
         return tuple(
-            max(1, int(np.ceil(n * s / self.cell - 1e-6)))
+            max(1, int(np.ceil(n * s / self.cell - 1e-3)))
             for n, s in zip(self.shape, self.spacing, strict=True)
         )
 
