@@ -1,6 +1,6 @@
 """Makes a CT of full clinical size out of a small real one: finer voxels, fresh noise.
 
-    python benches/volume.py tests/data/ct_abdomen.nii.gz ct_512.nii.gz
+python benches/volume.py tests/data/ct_abdomen.nii.gz ct_512.nii.gz
 """
 
 import sys

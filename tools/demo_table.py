@@ -1,6 +1,6 @@
 """Prints what the demo found, and how long each step took, from the reports of the steps.
 
-    python3 tools/demo_table.py demo/*/
+python3 tools/demo_table.py demo/*/
 """
 
 import json
