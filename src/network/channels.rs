@@ -113,6 +113,8 @@ impl<'a> PlaneMaker<'a> {
     ) -> Self {
         let spacing = image.geometry.spacing().mm();
         let flat_axes = image.shape().map(|n| n >= 3);
+        // A hair less, so that rounding in an oblique affine takes in no axis at the limit.
+        let detail_below = input.detail_below_mm - 1e-3;
         Self {
             image,
             normalization,
@@ -120,7 +122,7 @@ impl<'a> PlaneMaker<'a> {
             along_j: grid.averaging(1),
             coarse: [grid.shape[0], grid.shape[1]],
             flat_axes,
-            detail_axes: [0, 1, 2].map(|a| flat_axes[a] && spacing[a] < input.detail_below_mm),
+            detail_axes: [0, 1, 2].map(|a| flat_axes[a] && spacing[a] < detail_below),
         }
     }
 

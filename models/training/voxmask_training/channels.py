@@ -148,7 +148,9 @@ def second_difference(x: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Mean of |2x - previous - next| over the axes finer than 3 mm with at least 3
     voxels.
     """
-    axes = [a for a in range(3) if spacing[a] < DETAIL_BELOW_MM and x.shape[a] >= 3]
+    # A hair less, so that rounding in an oblique affine takes in no axis at the limit.
+    limit = DETAIL_BELOW_MM - 1e-3
+    axes = [a for a in range(3) if spacing[a] < limit and x.shape[a] >= 3]
     total = np.zeros(x.shape, np.float32)
     for axis in axes:
         along = np.moveaxis(x, axis, 0)
