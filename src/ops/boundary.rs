@@ -7,8 +7,9 @@
 
 use rayon::prelude::*;
 
+use super::components::{Components, Connectivity};
 use crate::volume::coarse_grid::{Between, CoarseField, CoarseGrid, RowReader};
-use crate::volume::{Image, Volume};
+use crate::volume::{Image, Mask, Volume};
 
 /// How far the contrast may push a score, either way.
 const CONTRAST_LIMIT: f32 = 4.0;
@@ -184,6 +185,31 @@ impl<'a> Scores<'a> {
     }
 }
 
+/// Moves whole pieces to the side on which the network puts most of them: dark pieces (lungs that the
+/// border of the scan cuts open, bowel) into the mask, bright ones (a table) out of it.
+///
+/// A score weighs every voxel alone; a piece that is anatomy or air as a whole is not decided by its
+/// darkness.
+pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
+    let likely = logits.map_voxels(&mask.geometry, |logit| u8::from(logit > 0.0));
+    for value in [0, 1] {
+        let voxels = mask.voxels.par_iter().map(|&v| u8::from(v == value));
+        let side = Mask {
+            voxels: voxels.collect(),
+            geometry: mask.geometry.clone(),
+        };
+        let components = Components::find(&side, Connectivity::Six);
+        let mut inside = vec![0_usize; components.pieces().len()];
+        for (run, piece) in components.runs() {
+            inside[piece] += likely.voxels[run].iter().filter(|v| **v != 0).count();
+        }
+        for (run, piece) in components.runs() {
+            let most = 2 * inside[piece] > components.pieces()[piece].voxels;
+            mask.voxels[run].fill(u8::from(most));
+        }
+    }
+}
+
 /// Buffers of one thread: cells along a row, voxels along a row.
 struct Work {
     logits: Vec<f32>,
@@ -280,7 +306,7 @@ fn smooth_along(values: &[f32], stride: usize, length: usize, kernel: &[f32]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::phantom::{grid, image, oblique_grid};
+    use crate::ops::phantom::{box_mask, grid, image, oblique_grid};
     use crate::volume::{Geometry, Samples};
 
     const RADIUS_MM: f64 = 30.0;
@@ -383,6 +409,22 @@ mod tests {
         };
         let geometry = grid([80, 80, 80], [1.0, 1.0, 1.0]);
         assert!(wrong_voxels(geometry, level, 20.0) < 300);
+    }
+
+    #[test]
+    fn a_piece_goes_where_the_network_puts_most_of_it() {
+        let geometry = grid([80, 80, 80], [1.0, 1.0, 1.0]);
+        let (logits, _) = logits(&geometry, 0.0);
+        let ball = logits.map_voxels(&geometry, |logit| u8::from(logit > 0.0));
+        let mut mask = ball.clone();
+        // A lung, dark to the score, and a table, bright to it.
+        let lung = box_mask(geometry.clone(), [30, 30, 30], [50, 50, 50]);
+        let table = box_mask(geometry, [0, 2, 0], [80, 5, 80]);
+        for ((voxel, lung), table) in mask.voxels.iter_mut().zip(lung.voxels).zip(table.voxels) {
+            *voxel = (*voxel & (1 - lung)) | table;
+        }
+        settle_pieces(&mut mask, &logits);
+        assert!(mask.voxels == ball.voxels);
     }
 
     #[test]

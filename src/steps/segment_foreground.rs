@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::network::card::Boundary;
 use crate::network::{Modality, Network, NetworkUsed, Normalization, Prediction, Shipped};
-use crate::ops::boundary::{Level, Scores, Weighing};
+use crate::ops::boundary::{Level, Scores, Weighing, settle_pieces};
 use crate::ops::components;
 use crate::ops::extent::Extent;
 use crate::picture;
@@ -207,6 +207,7 @@ impl Foreground {
 
     fn into_mask(self, image: &Image) -> Mask {
         let mut mask = self.map(image, |score| u8::from(score > 0.0));
+        settle_pieces(&mut mask, &self.prediction.logits);
         components::keep_pieces(&mut mask, self.boundary.minimum_piece_ml);
         components::fill_holes(&mut mask);
         mask
