@@ -29,8 +29,8 @@ LEAST_GAIN = 2e-4
 BOUNDARY_CANDIDATES = {
     "mr_level": (0.2, 0.3, 0.4),
     "ct_level": (0.45, 0.5),
-    "logit_weight": (2.0, 3.0),
-    "contrast_gain": (5.0, 8.0),
+    "logit_weight": (1.0, 1.5, 2.0, 3.0),
+    "contrast_gain": (5.0, 10.0, 20.0, 30.0),
 }
 AREA_CANDIDATES = {
     "altered_threshold": (-1.0, 0.0, 1.0, 2.0, 3.0),
