@@ -7,9 +7,9 @@
 
 use rayon::prelude::*;
 
-use super::components::{Components, Connectivity};
+use super::components::{Components, Connectivity, Piece};
 use crate::volume::coarse_grid::{Between, CoarseField, CoarseGrid, RowReader};
-use crate::volume::{Image, Mask, Volume};
+use crate::volume::{Image, Mask, Shape, Volume};
 
 /// How far the contrast may push a score, either way.
 const CONTRAST_LIMIT: f32 = 4.0;
@@ -185,8 +185,9 @@ impl<'a> Scores<'a> {
     }
 }
 
-/// Moves whole pieces to the side on which the network puts most of them: dark pieces (lungs that the
-/// border of the scan cuts open, bowel) into the mask, bright ones (a table) out of it.
+/// Moves whole pieces to the side on which the network puts most of them: dark pieces (bowel, a lung)
+/// into the mask, bright ones (a table) out of it. A dark piece that only faces across one axis cut
+/// open, as the ends of a chest scan cut the lungs, needs no more than [`CUT_CAVITY_SHARE`].
 ///
 /// A score weighs every voxel alone; a piece that is anatomy or air as a whole is not decided by its
 /// darkness.
@@ -204,10 +205,26 @@ pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
             inside[piece] += likely.voxels[run].iter().filter(|v| **v != 0).count();
         }
         for (run, piece) in components.runs() {
-            let most = 2 * inside[piece] > components.pieces()[piece].voxels;
+            let found = components.pieces()[piece];
+            let needed = if value == 0 && is_cut_cavity(&found, mask.geometry.shape) {
+                CUT_CAVITY_SHARE
+            } else {
+                0.5
+            };
+            let most = inside[piece] as f64 > needed * found.voxels as f64;
             mask.voxels[run].fill(u8::from(most));
         }
     }
+}
+
+/// Share of a cut cavity's voxels that must look like inside.
+const CUT_CAVITY_SHARE: f64 = 0.25;
+
+/// True for a piece that touches faces of the volume across one axis only.
+fn is_cut_cavity(piece: &Piece, shape: Shape) -> bool {
+    let bounds = piece.bounding_box;
+    let touches = |axis: usize| bounds.start[axis] == 0 || bounds.end[axis] == shape[axis];
+    (0..3).filter(|&axis| touches(axis)).count() == 1
 }
 
 /// Buffers of one thread: cells along a row, voxels along a row.
