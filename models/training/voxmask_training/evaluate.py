@@ -163,6 +163,20 @@ def intact_table(rows: list[Row]) -> str:
     return markdown(head, body)
 
 
+def overall_line(rows: list[Row]) -> str:
+    """Mean Dice over every case, where two empty masks agree (1) and one empty does not (0)."""
+    means = []
+    for prefix in ("", "largest_", "every_"):
+        altered = values_of(rows, f"{prefix}dice")
+        intact = [float(ml == 0.0) for ml in values_of(rows, f"{prefix}false_area_ml")]
+        means.append(float(np.mean(altered + intact)))
+    network, largest, every = (f"{mean:.3f}" for mean in means)
+    return (
+        f"Over all {len(rows)} cases, altered and intact (Dice 1 for an empty mask on an intact "
+        f"scan, else 0): {network}; largest constant region {largest}, every constant region {every}."
+    )
+
+
 def card_figures(rows: list[Row], keys: tuple[str, ...], names: dict[str, str]) -> list[Row]:
     """Gives a card's `evaluation`: for each group the count, mean and worst."""
     figures: list[Row] = []
@@ -215,7 +229,7 @@ def evaluate_area(options: argparse.Namespace, folder: Path) -> None:
     cases = read_area_cases(options.work / "evaluate" / "area", held_out(options.fold))
     rows = area_rows(cases, step)
     write_rows(folder / "area.csv", rows)
-    text = f"{area_table(rows)}\n\nIntact scans:\n\n{intact_table(rows)}"
+    text = f"{area_table(rows)}\n\nIntact scans:\n\n{intact_table(rows)}\n\n{overall_line(rows)}"
     put_between(options.output, "area-figures", text)
     names = {"dice": "min", "false_area_ml": "max", "largest_dice": "min", "every_dice": "min"}
     fill_card(model, card_figures(rows, ("method", "modality", "background"), names))
