@@ -173,7 +173,8 @@ def overall_line(rows: list[Row]) -> str:
     network, largest, every = (f"{mean:.3f}" for mean in means)
     return (
         f"Over all {len(rows)} cases, altered and intact (Dice 1 for an empty mask on an intact "
-        f"scan, else 0): {network}; largest constant region {largest}, every constant region {every}."
+        f"scan, else 0): {network}; largest constant region {largest}, "
+        f"every constant region {every}."
     )
 
 
