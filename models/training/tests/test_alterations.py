@@ -18,17 +18,13 @@ SHAPE = (60, 70, 64)
 def head():
     """A noisy ball of 75 mm radius in noisy air, its middle at MNI (0, -15, 0) mm."""
     axes = np.ogrid[tuple(slice(n) for n in SHAPE)]
-    r = np.sqrt(
-        sum((3.0 * (a - (n - 1) / 2)) ** 2 for a, n in zip(axes, SHAPE, strict=True))
-    )
+    r = np.sqrt(sum((3.0 * (a - (n - 1) / 2)) ** 2 for a, n in zip(axes, SHAPE, strict=True)))
     body = r < 75
     noise = np.abs(np.random.default_rng(0).normal(0, 10, SHAPE))
     mni = np.diag([3.0, 3.0, 3.0, 1.0])
     mni[:3, 3] = -1.5 * (np.array(SHAPE) - 1) + (0, -15, 0)
     values = np.rint(500.0 * body + noise).astype(np.float32)
-    return Scan(
-        values, np.full(3, 3.0), False, foreground=body, mni=mni, background="noise"
-    )
+    return Scan(values, np.full(3, 3.0), False, foreground=body, mni=mni, background="noise")
 
 
 @pytest.fixture
@@ -37,19 +33,14 @@ def templates():
     points = np.stack(np.meshgrid(*[np.arange(-120, 121, 4.0)] * 3, indexing="ij"))
     to_voxel = np.diag([0.25, 0.25, 0.25, 1.0])
     to_voxel[:3, 3] = 30
-    face = signed_distance((points[1] > 30) & (points[2] < 0), np.full(3, 4.0)).astype(
-        np.float32
-    )
+    face = signed_distance((points[1] > 30) & (points[2] < 0), np.full(3, 4.0)).astype(np.float32)
     brain = (60 - np.linalg.norm(points, axis=0)).astype(np.float32)
     shell = np.where(points[1] > 20, 300, 0).astype(np.float32)
     masks = {
-        k: Field(face, to_voxel, -60.0)
-        for k in ("brain-box", "face-wedge", "face-teeth-ears")
+        k: Field(face, to_voxel, -60.0) for k in ("brain-box", "face-wedge", "face-teeth-ears")
     }
     shells = {k: Field(shell, to_voxel, 0.0) for k in (211, 212)}
-    return SimpleNamespace(
-        masks=masks, brain=Field(brain, to_voxel, -60.0), shells=shells
-    )
+    return SimpleNamespace(masks=masks, brain=Field(brain, to_voxel, -60.0), shells=shells)
 
 
 def test_zeroed_wedge_in_noisy_air_is_area_with_its_air(head, templates):
@@ -59,17 +50,13 @@ def test_zeroed_wedge_in_noisy_air_is_area_with_its_air(head, templates):
         )
         assert (kind, fill) == ("face-wedge", "zero")
         assert (out.area & ~head.foreground).any(), "the zeroed air belongs to the area"
-        assert not (out.foreground & out.area).any(), (
-            "what was blanked is no foreground"
-        )
+        assert not (out.foreground & out.area).any(), "what was blanked is no foreground"
         changed = out.values != head.values
         assert (changed & ~out.area).mean() < 0.02
 
 
 def test_constant_air_is_free(head, templates):
-    still = replace(
-        head, values=np.where(head.foreground, head.values, 0).astype(np.float32)
-    )
+    still = replace(head, values=np.where(head.foreground, head.values, 0).astype(np.float32))
     rng = np.random.default_rng(3)
     out, *_ = altered(rng, still, templates, "face-wedge", "zero")
     assert out.free[0, 0, 0] and not (out.area & out.free).any()
@@ -115,6 +102,4 @@ def test_scenes_never_add_foreground(head, step):
 
 def test_wrapped_view_keeps_layers_in_step(head):
     out = scenes.wrapped(np.random.default_rng(0), head)
-    assert out.foreground.shape == out.shape and np.prod(out.shape) < np.prod(
-        head.shape
-    )
+    assert out.foreground.shape == out.shape and np.prod(out.shape) < np.prod(head.shape)

@@ -24,9 +24,7 @@ def test_golden_files_are_reproduced(name):
     assert values.shape == (23, 31, 17)
     coarse, grid = channels(values, spacing_of(affine))
     assert grid.cells == (10, 7, 20)
-    np.testing.assert_allclose(
-        coarse, np.load(GOLDEN / f"channels_{name}.npy"), atol=1e-5
-    )
+    np.testing.assert_allclose(coarse, np.load(GOLDEN / f"channels_{name}.npy"), atol=1e-5)
 
 
 def test_grid_is_centred_and_rounds_up():

@@ -13,9 +13,7 @@ def scan():
     mni = np.diag([1.5, 2.0, 1.0, 1.0])
     mni[:3, 3] = (-10, -20, 5)
     layer = values > 0
-    return Scan(
-        values, np.array([1.5, 2.0, 1.0]), False, foreground=layer, mni=mni, area=layer
-    )
+    return Scan(values, np.array([1.5, 2.0, 1.0]), False, foreground=layer, mni=mni, area=layer)
 
 
 def peak_in_mni(scan):
@@ -35,10 +33,7 @@ def peak_in_mni(scan):
 def test_moves_keep_the_place(scan, move):
     out = move(scan)
     np.testing.assert_allclose(peak_in_mni(out), peak_in_mni(scan))
-    assert (
-        out.area.sum() == 1
-        and out.area[np.unravel_index(out.values.argmax(), out.shape)]
-    )
+    assert out.area.sum() == 1 and out.area[np.unravel_index(out.values.argmax(), out.shape)]
 
 
 def test_padding_uses_the_value_and_leaves_layers_empty(scan):
@@ -52,7 +47,5 @@ def test_resampling_keeps_centre_and_constants(scan):
     old = scan.mni @ np.r_[(np.array(scan.shape) - 1) / 2, 1]
     new = out.mni @ np.r_[(np.array(out.shape) - 1) / 2, 1]
     np.testing.assert_allclose(new, old)
-    flat = resampled(
-        Scan(np.full((9, 9, 9), 7.0, np.float32), np.ones(3), False), np.full(3, 1.7)
-    )
+    flat = resampled(Scan(np.full((9, 9, 9), 7.0, np.float32), np.ones(3), False), np.full(3, 1.7))
     np.testing.assert_allclose(flat.values, 7, rtol=1e-6)
