@@ -49,9 +49,9 @@ INPUT = {
 }
 BOUNDARY = {
     "ct_level": 0.5,
-    "mr_level": 0.3,
-    "logit_weight": 2.0,
-    "contrast_gain": 5.0,
+    "mr_level": 0.2,
+    "logit_weight": 1.5,
+    "contrast_gain": 30.0,
     "smoothing_mm": 6.0,
     "band_logit": 8.0,
     "minimum_piece_ml": 1.0,
