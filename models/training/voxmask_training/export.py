@@ -64,8 +64,8 @@ SNAP = {
     "minimum_piece_ml": 0.5,
 }
 GATE = {
-    "altered_threshold": 0.0,
-    "mask_threshold": 0.0,
+    "altered_threshold": 2.0,
+    "mask_threshold": 1.0,
     "minimum_ml": 1.0,
     "snap": SNAP,
 }
