@@ -27,7 +27,7 @@ def ball(altered: bool = True) -> Sample:
     cells[COUNTED] = 1.0
     if altered:
         cells[AREA, :, 20:] = 1.0
-    return Sample("a", "head", "plane", altered, 1.0, altered, cells.half())
+    return Sample("1_0", "a", "head", "plane", altered, "", 1.0, altered, cells.half())
 
 
 def test_a_whole_patch_has_the_margin_of_the_executables():
@@ -60,5 +60,14 @@ def test_an_area_out_of_the_patch_leaves_the_scan_unjudged():
     sample = ball()
     cells = sample.cells.clone()
     cells[AREA] = 0.0
-    bare = Sample("a", "head", "plane", True, 1.0, True, cells)
+    bare = Sample("1_0", "a", "head", "plane", True, "", 1.0, True, cells)
     assert whole_patch(bare).altered is None
+
+
+def test_free_cells_far_from_the_area_count_a_little():
+    sample = ball()
+    sample.cells[COUNTED, :, :5] = 0.2
+    sample.cells[COUNTED, :, 5:10] = 0.4
+    counted = whole_patch(sample).counted[0, 0, 8:48, 8:38, 8:58]
+    assert torch.allclose(counted[:, :10], torch.tensor(0.2), atol=1e-3)
+    assert (counted[:, 10:] == 1.0).all()

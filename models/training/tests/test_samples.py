@@ -1,5 +1,7 @@
 """Stored samples: names, types and layout."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from voxmask_training.samples import Sample, arrays, finished, padding_left_free, store
@@ -34,6 +36,19 @@ def test_sample_holds_what_the_trainer_reads(tmp_path):
     assert float(data["FW"]) == np.float32(0.7) and int(data["altered"]) == 1
     assert str(data["kind"]) == "plane-zero" and str(data["subject"]) == "someone"
     assert not list(tmp_path.glob("**/*.part"))
+
+
+def test_free_air_far_from_the_area_counts_a_little_unless_a_tool_blanks_it_all():
+    start = scan()
+    values, free = np.zeros((60, 24, 28), np.float32), np.ones((60, 24, 28), bool)
+    area = np.zeros(values.shape, bool)
+    area[:8], free[:8] = True, False
+    wide = replace(start, values=values, foreground=~area, area=area, free=free)
+    weights = arrays(Sample(wide, "plane-zero", "zero", True))["W"][:, 6, 10]
+    assert weights[:3].tolist() == [1] * 3
+    assert np.allclose(weights[5:10], 0) and np.allclose(weights[11:], 0.2, atol=1e-3)
+    assert arrays(Sample(wide, "brain-box-zero", "zero", True))["W"][:, 6, 10].max() == 1
+    assert arrays(Sample(wide, "brain-box-zero", "zero", True))["W"][5:].max() == 0
 
 
 def test_unknown_foreground_is_left_out():

@@ -27,16 +27,21 @@ MR_CLIP = 3.0
 DETAIL_DIVISOR = 3.0
 MARGIN_CELLS = 8
 LEAST_AREA_CELLS = 30.0
+FAR_FREE_WEIGHT = 0.2
+"""Most that a cell counts for which is mostly free."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """One scan on the coarse grid with what is known about it."""
 
+    name: str
     subject: str
     region: str
     kind: str
     altered: bool
+    twin: str
+    """Name of the altered sample that this intact scan became; empty if none."""
     foreground_weight: float
     """0 where the foreground is unknown."""
     area_known: bool
@@ -55,7 +60,7 @@ class Patch:
     area: Tensor
     """(1, 1, K, J, I), in [0, 1]"""
     counted: Tensor
-    """(1, 1, K, J, I): 1 where the area's label counts."""
+    """(1, 1, K, J, I): the weight of the area's label, 0 where it is free."""
     foreground_weight: float
     altered: bool | None
     """None where the patch misses an altered scan's area."""
@@ -71,6 +76,8 @@ def read_sample(path: Path) -> Sample:
         ]
         cells = np.concatenate([channels, np.stack(labels)]).transpose(0, 3, 2, 1)
         return Sample(
+            name=path.stem,
+            twin=str(file["twin"].item()) if "twin" in file else "",
             subject=str(file["subject"].item()),
             region=str(file["region"].item()),
             kind=str(file["kind"].item()),
@@ -109,7 +116,8 @@ def make_patch(cells: Tensor, sample: Sample) -> Patch:
     cells = cells[None]
     view = (cells[:, IN_VIEW : IN_VIEW + 1] > 0.5).float()
     area = cells[:, AREA : AREA + 1] * view
-    counted = (cells[:, COUNTED : COUNTED + 1] > 0.5).float() * view
+    counted = cells[:, COUNTED : COUNTED + 1]
+    counted = torch.where(counted > 0.5, 1.0, counted.clamp(max=FAR_FREE_WEIGHT)) * view
     altered: bool | None = sample.altered
     if altered and sample.area_known and float((area * counted).sum()) < LEAST_AREA_CELLS:
         altered = None

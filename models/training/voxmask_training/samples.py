@@ -2,12 +2,13 @@
 
     python -m voxmask_training.samples --data DIR [--work DIR] --seed 1 --count 2000
 
-Two fifths are heads that a tool altered (a quarter of them by a real program when
-`tool_runs` has been run, the others simulated, on real heads and painted label maps), a fifth
-intact, skull-stripped or cut heads, two fifths any other volume with a reference. A sample
+Nearly half are heads that a tool altered (a fifth of them by a real program when `tool_runs`
+has been run, the others simulated, on real heads and painted label maps, a third of them CT),
+15 % intact, skull-stripped or cut heads, two fifths any other volume with a reference. A sample
 lies in a folder of its subject, WORK/samples/SUBJECT/SEED_INDEX.npz, so that a fold leaves
-out whole folders. Sample INDEX of a seed is always the same one (from the same sources);
-what is there already is skipped.
+out whole folders; beside a simulated one lies its twin, SEED_INDEX_before.npz, the same scan
+finished in the same way without the alteration. Sample INDEX of a seed is always the same one
+(from the same sources); what is there already is skipped.
 
 Arrays of a sample, i, j, k order, on the 4 mm grid of `channels.CoarseGrid`, no margin:
 
@@ -16,8 +17,10 @@ Arrays of a sample, i, j, k order, on the 4 mm grid of `channels.CoarseGrid`, no
     FW       float                    weight of the foreground: quality A 1.0, B 0.7, C 0.25,
                                       less where an alteration makes it doubtful
     A        float16 [mi, mj, mk]     pooled anonymization area, less its free voxels
-    W        float16 [mi, mj, mk]     1 where the area counts, 0 where it is free or unknown
+    W        float16 [mi, mj, mk]     1 where the area counts, 0 where it is free or unknown,
+                                      FAR_FREE where it is free far from any altered voxel
     altered  int                      1 if a tool altered the scan
+    twin     str                      of a twin: the name of the altered sample
     kind     str                      intact, skull-stripped, published, METHOD-FILL
     fill, subject, region, modality, background    str
 """
@@ -55,6 +58,13 @@ from .templates import Templates
 
 LABEL_MAPS = tuple(f"head_{n:02d}" for n in range(1, 21))
 MOST_VOXELS = 3_500_000
+FAR_FREE, FAR_CELLS = 0.2, 6.0
+"""Free voxels this many cells from the area are «not area», with this weight. Without it, nothing
+keeps a mask near what was altered where all air is constant."""
+EVERYWHERE = ("brain-box", "outside-brain", "niimath-deface", "published")
+"""Methods that blank air far from the head: had it been noise, it would belong to the area, and the
+scan would look the same."""
+CT_SHARE = 0.35
 
 
 @dataclass(frozen=True)
@@ -96,27 +106,45 @@ class Engine:
             self.read_maps[name] = read_label_map(name, self.data, self.work)
         return self.read_maps[name]
 
-    def draw(self, rng: np.random.Generator) -> Sample:
-        """The next sample."""
+    def draw(self, rng: np.random.Generator) -> list[Sample]:
+        """The next sample; before a simulated alteration its twin, which is intact.
+
+        None where a real tool's result is wanted and `tool_runs` has not been run yet.
+        """
         u = rng.random()
-        if u < 0.1 and self.tool_runs:
-            return self.tool_sample(rng)
-        if u < 0.4 and (self.faces or self.maps):
-            if (rng.random() < 0.5 and self.faces) or not self.maps:
-                return finished(rng, *self.alter(rng, real(rng, self.pick(rng, self.faces))))
-            return finished(rng, *self.alter(rng, self.painted(rng)))
+        if u < 0.1:
+            return [self.tool_sample(rng)] if self.tool_runs else []
+        if u < 0.45 and (self.faces or self.maps):
+            return self.pair(rng)
         if (u < 0.6 or not self.others) and (self.maps or self.intact_heads):
             if (rng.random() < 0.5 and self.intact_heads) or not self.maps:
                 volume = self.pick(rng, self.intact_heads)
                 kind = "skull-stripped" if volume.face == "skullstripped" else "intact"
-                return finished(rng, real(rng, volume), kind, "none")
+                return [finished(rng, real(rng, volume), kind, "none")]
             stripped = rng.random() < 0.22
             kind = "skull-stripped" if stripped else "intact"
-            return finished(rng, self.painted(rng, stripped), kind, "none")
+            return [finished(rng, self.painted(rng, stripped), kind, "none")]
         volume = self.pick(rng, self.others)
         if volume.face.startswith("defaced"):
-            return finished(rng, published(real(rng, volume), volume), "published", "unknown")
-        return finished(rng, real(rng, volume), "intact", "none")
+            return [finished(rng, published(real(rng, volume), volume), "published", "unknown")]
+        return [finished(rng, real(rng, volume), "intact", "none")]
+
+    def pair(self, rng: np.random.Generator) -> list[Sample]:
+        """A head before and after a simulated tool, finished alike."""
+        ct = chance(rng, CT_SHARE)
+        faces = [v for v in self.faces if (v.modality == "CT") == ct] or self.faces
+        if (chance(rng, 0.35 if ct else 0.5) and faces) or not self.maps:
+            scan = real(rng, self.pick(rng, faces))
+        else:
+            scan = self.painted(rng, ct=ct)
+        seed = int(rng.integers(2**63))
+        nothing = np.zeros(scan.shape, bool)
+        intact = replace(scan, area=nothing, free=nothing)
+        before = finished(np.random.default_rng(seed), intact, "intact", "none")
+        after, kind, fill = self.alter(rng, scan)
+        if kind == "intact":
+            return [before]
+        return [before, finished(np.random.default_rng(seed), after, kind, fill)]
 
     def tool_sample(self, rng: np.random.Generator) -> Sample:
         """A head that a real program altered, restaged without losing its constants."""
@@ -146,9 +174,12 @@ class Engine:
         mine = of(subject)
         return mine[int(rng.integers(len(mine)))]
 
-    def painted(self, rng: np.random.Generator, stripped: bool = False) -> Scan:
+    def painted(
+        self, rng: np.random.Generator, stripped: bool = False, ct: bool | None = None
+    ) -> Scan:
         """A head painted from a label map, as scanned."""
-        ct = not stripped and rng.random() < 0.2
+        if ct is None:
+            ct = not stripped and chance(rng, CT_SHARE)
         source = self.label_map(self.maps[int(rng.integers(len(self.maps)))])
         scan = paint(rng, source, ct, stripped)
         return scanned_ct(rng, scan) if ct else scanned_mr(rng, scan, stripped)
@@ -352,10 +383,11 @@ def arrays(sample: Sample) -> dict[str, np.ndarray]:
             return np.full(grid.cells, otherwise, np.float16)
         return grid.pool(np.ascontiguousarray(mask, np.float32)).astype(np.float16)
 
+    area, free = pooled(scan.area), pooled(scan.free)
     out = {
         "c": coarse.astype(np.float16),
-        "A": pooled(scan.area),
-        "W": 1 - pooled(scan.free),
+        "A": area,
+        "W": 1 - free + far_free(sample, area, free),
         "FW": np.float32(scan.quality if scan.foreground is not None else 0),
         "altered": np.int64(sample.altered),
         "kind": sample.kind,
@@ -368,6 +400,15 @@ def arrays(sample: Sample) -> dict[str, np.ndarray]:
     if scan.foreground is not None:
         out["F"] = pooled(scan.foreground)
     return {k: np.asarray(v) for k, v in out.items()}
+
+
+def far_free(sample: Sample, area: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """float16 [mi, mj, mk]: the weight of free cells far from the area (see FAR_FREE)."""
+    nothing = np.zeros_like(free)
+    if not sample.altered or sample.kind.startswith(EVERYWHERE) or not (area > 0.5).any():
+        return nothing
+    far = nd.distance_transform_edt(area <= 0.5) > FAR_CELLS
+    return np.where(far, np.float16(FAR_FREE) * free, nothing)
 
 
 def store(path: Path, data: dict[str, np.ndarray]) -> None:
@@ -401,8 +442,13 @@ def main() -> None:
             continue
         rng = np.random.default_rng([args.seed, index])
         try:
-            sample = engine.draw(rng)
-            store(folder / safe_name(sample.scan.subject) / f"{name}.npz", arrays(sample))
+            drawn = engine.draw(rng)
+            # The altered one, drawn last, is stored last: it says that the index is done.
+            for sample in drawn:
+                twin = len(drawn) == 2 and not sample.altered
+                stem = f"{name}_before" if twin else name
+                data = arrays(sample) | {"twin": np.asarray(name if twin else "")}
+                store(folder / safe_name(sample.scan.subject) / f"{stem}.npz", data)
         except Exception:  # one bad draw must not end the run
             print(f"{name} failed\n{traceback.format_exc()}", flush=True)
             continue

@@ -5,7 +5,8 @@
 One step sees a patch of a scan that nobody altered and one of an altered scan. The
 samples' folder is read again every minute, so the engine may still be writing. A
 checkpoint is written every two minutes and taken up again when the command is
-repeated; the rate falls to 0 when the run has trained for `--hours`.
+repeated; the rate falls to 0 when the run has trained for `--hours`. `--initial` starts
+from exported models instead of random weights.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .losses import patch_losses
 from .network import Network
 from .patches import Sample, draw_patch, read_sample
 from .watch import watch
+from .weights import read_weights
 
 REFRESH_S = 60.0
 CHECKPOINT_S = 120.0
@@ -46,6 +48,8 @@ class Library:
     seen: set[Path] = field(default_factory=set)
     intact: list[Sample] = field(default_factory=list)
     altered: list[Sample] = field(default_factory=list)
+    twins: dict[str, Sample] = field(default_factory=dict)
+    """Intact scans by the name of the altered sample that was made from them."""
     watched: list[Sample] = field(default_factory=list)
     refreshed: float = -REFRESH_S
 
@@ -66,11 +70,20 @@ class Library:
             self.altered.append(sample)
         else:
             self.intact.append(sample)
+            if sample.twin:
+                self.twins[sample.twin] = sample
 
-    def draw(self, altered: bool, rng: Generator) -> Sample:
-        """Picks a sample at random from one of the two piles for training."""
-        pile = self.altered if altered else self.intact
-        return pile[int(rng.integers(len(pile)))]
+    def draw(self, rng: Generator) -> tuple[Sample, Sample]:
+        """Picks an intact and an altered sample for a step.
+
+        Half of the altered samples that have a twin, the same scan before the alteration,
+        come with it: what tells the two apart is the alteration alone.
+        """
+        altered = self.altered[int(rng.integers(len(self.altered)))]
+        twin = self.twins.get(altered.name)
+        if twin is None or rng.random() < 0.5:
+            twin = self.intact[int(rng.integers(len(self.intact)))]
+        return twin, altered
 
 
 @dataclass
@@ -108,10 +121,13 @@ class Run:
         self.step, self.trained_s = state["step"], state["trained_s"]
 
 
-def start_run(rate: float, seed: int) -> Run:
-    """Makes a network with random weights and what trains it."""
+def start_run(rate: float, seed: int, initial: Path | None = None) -> Run:
+    """Makes a network with random weights, or those of exported models, and what trains it."""
     torch.manual_seed(seed)
-    network = Network().to(memory_format=torch.channels_last_3d)
+    network = Network()
+    if initial:
+        network.load_state_dict(read_weights(initial))
+    network = network.to(memory_format=torch.channels_last_3d)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01)
     return Run(network, average, optimizer, np.random.default_rng(seed))
@@ -123,10 +139,9 @@ def take_step(run: Run, library: Library, rate: float) -> dict[str, float]:
         group["lr"] = rate
     sums: dict[str, float] = {}
     patches: list[str] = []
-    for altered in (False, True):
+    for altered, sample in enumerate(library.draw(run.rng)):
         large = run.rng.random() < MOST_CELLS_SHARE
         most_cells = MOST_CELLS if large else USUAL_CELLS
-        sample = library.draw(altered, run.rng)
         patches.append(f"{sample.subject} {sample.kind}")
         patch = draw_patch(sample, run.rng, most_cells)
         channels = patch.channels.contiguous(memory_format=torch.channels_last_3d)
@@ -226,6 +241,7 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True, help="checkpoint and curve")
     parser.add_argument("--fold", type=int, default=0, help="subjects held out")
+    parser.add_argument("--initial", type=Path, help="folder of exported models to start from")
     parser.add_argument("--hours", type=float, default=8.0, help="training time")
     parser.add_argument("--rate", type=float, default=2e-3, help="highest rate")
     parser.add_argument("--threads", type=int, default=1)
@@ -233,7 +249,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.run.mkdir(parents=True, exist_ok=True)
-    run = start_run(options.rate, options.seed)
+    run = start_run(options.rate, options.seed, options.initial)
     if (options.run / "checkpoint.pt").exists():
         run.load(options.run / "checkpoint.pt")
     library = Library(options.samples, held_out(options.fold))

@@ -1,0 +1,22 @@
+"""Exported models can be trained on."""
+
+from pathlib import Path
+
+import torch
+
+from voxmask_training.export import export_head
+from voxmask_training.network import AREA, FOREGROUND, Network
+from voxmask_training.weights import FILES, read_weights
+
+
+def test_an_export_gives_back_the_weights_it_was_made_of(tmp_path: Path):
+    torch.manual_seed(0)
+    network = Network()
+    for parameter in network.parameters():  # equal arrays would be stored once
+        torch.nn.init.normal_(parameter, std=0.1)
+    for head in (FOREGROUND, AREA):
+        (tmp_path / FILES[head]).mkdir()
+        export_head(network, head, tmp_path / FILES[head] / "model.onnx")
+    found, expected = read_weights(tmp_path), network.state_dict()
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -1,0 +1,44 @@
+"""The weights of shipped models, back in the network that trains.
+
+An export holds the trunk and one head in each of two files, under the network's own names; the
+head's convolution is the last one of its file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from .network import AREA, FOREGROUND, Network
+
+FILES = {FOREGROUND: "foreground", AREA: "anonymization-area"}
+PREFIX = "network."
+
+
+def read_weights(models: Path) -> dict[str, Tensor]:
+    """Gives the network's state from MODELS/foreground and MODELS/anonymization-area.
+
+    A network trained on one task alone has a trunk of its own; then the area's trunk is taken,
+    because the foreground is the easier of the two. Raises ValueError where a weight is missing.
+    """
+    state: dict[str, Tensor] = {}
+    heads = []
+    for head in (FOREGROUND, AREA):
+        path = models / FILES[head] / "model.onnx"
+        graph = onnx.load(path).graph
+        arrays = {
+            i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer
+        }
+        last = [node for node in graph.node if node.op_type == "Conv"][-1]
+        heads.append([arrays[name] for name in last.input[1:3]])
+        state |= {n.removeprefix(PREFIX): a for n, a in arrays.items() if n.startswith(PREFIX)}
+    for name, parts in zip(("weight", "bias"), zip(*heads, strict=True), strict=True):
+        state[f"head.{name}"] = torch.cat(parts)
+    missing = set(Network().state_dict()) - set(state)
+    if missing:
+        raise ValueError(f"{models} lacks {sorted(missing)}")
+    return state
