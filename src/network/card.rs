@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::ops::constant_area::Snap;
+use crate::ops::skin::Skin;
 
 /// What weights expect, what comes out, and what is done with it. `card.json` beside `model.onnx`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -127,6 +128,9 @@ pub struct Boundary {
     pub band_logit: f32,
     /// Smaller pieces are dropped [ml].
     pub minimum_piece_ml: f64,
+    /// MR: how the surface is then moved to the skin; not at all if it is missing.
+    #[serde(default)]
+    pub skin: Option<Skin>,
 }
 
 /// How the anonymization area is decided and snapped to constant voxels.

@@ -12,17 +12,17 @@ use crate::volume::coarse_grid::{Between, CoarseField, CoarseGrid, RowReader};
 use crate::volume::{Image, Mask, Shape, Volume};
 
 /// How far the contrast may push a score, either way.
-const CONTRAST_LIMIT: f32 = 4.0;
+pub(super) const CONTRAST_LIMIT: f32 = 4.0;
 /// Probability from which a cell counts as surely inside, and 1 minus it as surely outside.
 const SURE: f32 = 0.8;
 /// Contrast below this (in normalised intensity) is noise: the network decides alone.
-const LEAST_CONTRAST: f32 = 0.05;
+pub(super) const LEAST_CONTRAST: f32 = 0.05;
 /// Share of sure cells that a local mean must rest on.
 const LEAST_WEIGHT: f32 = 0.02;
 
 /// Where the skin lies between air and tissue.
 #[derive(Clone, Copy, Debug)]
-pub enum Level {
+pub enum Level<'a> {
     /// At one normalised intensity everywhere, with this contrast between tissue and air: CT.
     Absolute {
         /// Intensity of the skin.
@@ -34,8 +34,8 @@ pub enum Level {
     Local {
         /// 0 is the air's mean, 1 the tissue's.
         share: f32,
-        /// Local means are taken with a Gaussian of this standard deviation [mm].
-        smoothing_mm: f64,
+        /// Means of both around every cell.
+        means: &'a Means,
     },
 }
 
@@ -72,13 +72,12 @@ struct Rows<'a> {
 }
 
 impl<'a> Scores<'a> {
-    /// Prepares scores from a network's logits, the intensity of its cells, and the image that
-    /// `normalize` brings to the same scale (a run of voxels at a time).
+    /// Prepares scores from a network's logits and the image that `normalize` brings to the scale of
+    /// its cells' intensity (a run of voxels at a time).
     pub fn new(
         image: &'a Image,
         normalize: &'a (dyn Fn(&mut [f32]) + Sync),
         logits: &'a CoarseField,
-        intensity: &[f32],
         level: Level,
         weighing: Weighing,
     ) -> Self {
@@ -91,16 +90,7 @@ impl<'a> Scores<'a> {
                 let cells = logits.values.len();
                 (vec![slope; cells], vec![slope * intensity; cells])
             }
-            Level::Local {
-                share,
-                smoothing_mm,
-            } => local_level(
-                logits,
-                intensity,
-                share,
-                smoothing_mm,
-                weighing.contrast_gain,
-            ),
+            Level::Local { share, means } => means.contrast_term(share, weighing.contrast_gain),
         };
         let field = |values| CoarseField {
             grid: logits.grid.clone(),
@@ -248,48 +238,67 @@ impl Work {
     }
 }
 
-/// Slope and threshold of the contrast term for every cell, from the means of sure tissue and sure
-/// air nearby.
-fn local_level(
-    logits: &CoarseField,
-    intensity: &[f32],
-    share: f32,
-    smoothing_mm: f64,
-    gain: f32,
-) -> (Vec<f32>, Vec<f32>) {
-    let sure = (SURE / (1.0 - SURE)).ln();
-    let mean = |inside: &(dyn Fn(f32) -> bool + Sync)| {
-        let weight: Vec<f32> = logits
-            .values
-            .iter()
-            .map(|&l| f32::from(u8::from(inside(l))))
-            .collect();
-        let sum: Vec<f32> = weight.iter().zip(intensity).map(|(w, v)| w * v).collect();
-        let sigma = smoothing_mm / logits.grid.cell_mm;
-        let shape = logits.grid.shape;
-        (
-            gaussian(&sum, shape, sigma),
-            gaussian(&weight, shape, sigma),
-        )
-    };
-    let (tissue, tissue_weight) = mean(&|l| l > sure);
-    let (air, air_weight) = mean(&|l| l < -sure);
-    let level = |n: usize| {
-        let tissue = tissue[n] / tissue_weight[n].max(1e-3);
-        let air = air[n] / air_weight[n].max(1e-3);
-        let contrast = tissue - air;
-        let known = tissue_weight[n] > LEAST_WEIGHT && air_weight[n] > LEAST_WEIGHT;
-        if !known || contrast <= LEAST_CONTRAST {
-            return (0.0, 0.0);
-        }
-        let slope = gain / contrast;
-        (slope, slope * (air + share * contrast))
-    };
-    (0..intensity.len()).map(level).unzip()
+/// What air and tissue hold around every cell: means over the cells that the network is sure of.
+#[derive(Debug)]
+pub struct Means {
+    /// Mean of the air.
+    pub(super) air: Vec<f32>,
+    /// Mean of the tissue less that of the air; 0 where either is unknown or they hardly differ.
+    pub(super) contrast: Vec<f32>,
+}
+
+impl Means {
+    /// Takes means of the cells' intensity with a Gaussian of `smoothing_mm`.
+    pub fn around(logits: &CoarseField, intensity: &[f32], smoothing_mm: f64) -> Self {
+        let sure = (SURE / (1.0 - SURE)).ln();
+        let mean = |inside: &(dyn Fn(f32) -> bool + Sync)| {
+            let weight: Vec<f32> = logits
+                .values
+                .iter()
+                .map(|&l| f32::from(u8::from(inside(l))))
+                .collect();
+            let sum: Vec<f32> = weight.iter().zip(intensity).map(|(w, v)| w * v).collect();
+            let sigma = smoothing_mm / logits.grid.cell_mm;
+            let shape = logits.grid.shape;
+            (
+                gaussian(&sum, shape, sigma),
+                gaussian(&weight, shape, sigma),
+            )
+        };
+        let (tissue, tissue_weight) = mean(&|l| l > sure);
+        let (air, air_weight) = mean(&|l| l < -sure);
+        let level = |n: usize| {
+            let tissue = tissue[n] / tissue_weight[n].max(1e-3);
+            let air = air[n] / air_weight[n].max(1e-3);
+            let contrast = tissue - air;
+            let known = tissue_weight[n] > LEAST_WEIGHT && air_weight[n] > LEAST_WEIGHT;
+            let enough = known && contrast > LEAST_CONTRAST;
+            (air, if enough { contrast } else { 0.0 })
+        };
+        let (air, contrast) = (0..intensity.len()).map(level).unzip();
+        Self { air, contrast }
+    }
+
+    /// Whether there is contrast to speak of around a cell.
+    pub(super) fn known(&self, n: usize) -> bool {
+        self.contrast[n] > 0.0
+    }
+
+    /// Slope and threshold of the contrast term for every cell.
+    fn contrast_term(&self, share: f32, gain: f32) -> (Vec<f32>, Vec<f32>) {
+        let term = |n: usize| {
+            if !self.known(n) {
+                return (0.0, 0.0);
+            }
+            let slope = gain / self.contrast[n];
+            (slope, slope * (self.air[n] + share * self.contrast[n]))
+        };
+        (0..self.air.len()).map(term).unzip()
+    }
 }
 
 /// Gaussian mean over cells, `sigma` in cells; beyond the edge lies nothing (0).
-fn gaussian(values: &[f32], shape: [usize; 3], sigma: f64) -> Vec<f32> {
+pub(super) fn gaussian(values: &[f32], shape: [usize; 3], sigma: f64) -> Vec<f32> {
     let radius = (4.0 * sigma + 0.5) as usize;
     let weight = |n: usize| (-0.5 * (n as f64 / sigma).powi(2)).exp();
     let sum = weight(0) + 2.0 * (1..=radius).map(weight).sum::<f64>();
@@ -375,16 +384,22 @@ mod tests {
         (field, intensity.collect())
     }
 
-    fn wrong_voxels(geometry: Geometry, level: Level, gain: f32) -> usize {
+    fn wrong_voxels(geometry: Geometry, absolute: Option<Level>, gain: f32) -> usize {
         let ball = ball(geometry.clone());
         let (logits, intensity) = logits(&geometry, 1.5);
+        let means = Means::around(&logits, &intensity, 6.0);
+        let local = Level::Local {
+            share: 0.5,
+            means: &means,
+        };
+        let level = absolute.unwrap_or(local);
         let weighing = Weighing {
             logit_weight: 1.0,
             contrast_gain: gain,
             band_logit: 8.0,
         };
         let keep = |_: &mut [f32]| {};
-        let scores = Scores::new(&ball, &keep, &logits, &intensity, level, weighing);
+        let scores = Scores::new(&ball, &keep, &logits, level, weighing);
         let mask = scores.map(|score| score > 0.0);
         let [ni, nj, _] = geometry.shape;
         let differs = |(n, inside): (usize, &bool)| {
@@ -400,19 +415,14 @@ mod tests {
             .count()
     }
 
-    const LOCAL: Level = Level::Local {
-        share: 0.5,
-        smoothing_mm: 6.0,
-    };
-
     #[test]
     fn contrast_mends_a_surface_that_the_network_puts_too_far_out() {
         for geometry in [
             grid([80, 80, 80], [1.0, 1.0, 1.0]),
             oblique_grid([90, 72, 40], [0.9, 1.1, 2.0]),
         ] {
-            let alone = wrong_voxels(geometry.clone(), LOCAL, 0.0);
-            let mended = wrong_voxels(geometry, LOCAL, 20.0);
+            let alone = wrong_voxels(geometry.clone(), None, 0.0);
+            let mended = wrong_voxels(geometry, None, 20.0);
             assert!(alone > 3000, "{alone}");
             assert!(mended < alone / 20, "{mended} of {alone}");
         }
@@ -425,7 +435,7 @@ mod tests {
             contrast: 0.5,
         };
         let geometry = grid([80, 80, 80], [1.0, 1.0, 1.0]);
-        assert!(wrong_voxels(geometry, level, 20.0) < 300);
+        assert!(wrong_voxels(geometry, Some(level), 20.0) < 300);
     }
 
     #[test]
@@ -456,7 +466,12 @@ mod tests {
         };
         let intensity = vec![0.5; intensity.len()];
         let keep = |_: &mut [f32]| {};
-        let found = Scores::new(&flat, &keep, &logits, &intensity, LOCAL, weighing);
+        let means = Means::around(&logits, &intensity, 6.0);
+        let level = Level::Local {
+            share: 0.5,
+            means: &means,
+        };
+        let found = Scores::new(&flat, &keep, &logits, level, weighing);
         let found = found.map(|score| u8::from(score > 0.0));
         let alone = logits.map_voxels(&geometry, |logit| u8::from(logit > 0.0));
         assert!(found.voxels == alone.voxels);

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::network::card::Boundary;
 use crate::network::{Modality, Network, NetworkUsed, Normalization, Prediction, Shipped};
-use crate::ops::boundary::{Level, Scores, Weighing, settle_pieces};
+use crate::ops::boundary::{Level, Means, Scores, Weighing, settle_pieces};
 use crate::ops::components;
 use crate::ops::extent::Extent;
+use crate::ops::skin::move_to_skin;
 use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
 use crate::volume::{self, Canonical, Image, Mask, Summary, Volume};
@@ -138,6 +139,8 @@ impl Step for SegmentForeground {
 struct Foreground {
     prediction: Prediction,
     boundary: Boundary,
+    /// Intensity of air and tissue around each cell; MR only.
+    means: Option<Means>,
     /// Hounsfield units of −1000 and +50 in normalised intensity; CT only.
     air_and_tissue: [f32; 2],
 }
@@ -153,9 +156,14 @@ impl Foreground {
         let prediction = network.predict(image, modality)?;
         let mut air_and_tissue = AIR_AND_TISSUE_HU;
         prediction.normalization.apply(&mut air_and_tissue);
+        let means = (prediction.normalization.modality == Modality::Mr).then(|| {
+            let intensity = &prediction.channels.intensity;
+            Means::around(&prediction.logits, intensity, boundary.smoothing_mm)
+        });
         Ok(Self {
             prediction,
             boundary,
+            means,
             air_and_tissue,
         })
     }
@@ -164,19 +172,25 @@ impl Foreground {
         self.prediction.normalization.modality
     }
 
-    fn level(&self) -> Level {
-        match self.modality() {
-            Modality::Ct => {
-                let [air, tissue] = self.air_and_tissue;
-                Level::Absolute {
-                    intensity: air + self.boundary.ct_level * (tissue - air),
-                    contrast: tissue - air,
-                }
-            }
-            Modality::Auto | Modality::Mr => Level::Local {
+    fn level(&self) -> Level<'_> {
+        if let Some(means) = &self.means {
+            return Level::Local {
                 share: self.boundary.mr_level,
-                smoothing_mm: self.boundary.smoothing_mm,
-            },
+                means,
+            };
+        }
+        let [air, tissue] = self.air_and_tissue;
+        Level::Absolute {
+            intensity: air + self.boundary.ct_level * (tissue - air),
+            contrast: tissue - air,
+        }
+    }
+
+    fn weighing(&self) -> Weighing {
+        Weighing {
+            logit_weight: self.boundary.logit_weight,
+            contrast_gain: self.boundary.contrast_gain,
+            band_logit: self.boundary.band_logit,
         }
     }
 
@@ -195,19 +209,22 @@ impl Foreground {
             };
         }
         let normalize = |values: &mut [f32]| normalization.apply(values);
-        let weighing = Weighing {
-            logit_weight: self.boundary.logit_weight,
-            contrast_gain: self.boundary.contrast_gain,
-            band_logit: self.boundary.band_logit,
-        };
-        let intensity = &self.prediction.channels.intensity;
         let logits = &self.prediction.logits;
-        Scores::new(image, &normalize, logits, intensity, self.level(), weighing).map(value)
+        Scores::new(image, &normalize, logits, self.level(), self.weighing()).map(value)
     }
 
     fn into_mask(self, image: &Image) -> Mask {
         let mut mask = self.map(image, |score| u8::from(score > 0.0));
         settle_pieces(&mut mask, &self.prediction.logits);
+        if let (Some(means), Some(skin)) = (&self.means, &self.boundary.skin) {
+            // Cavities must not be taken for air outside.
+            components::fill_holes(&mut mask);
+            let normalization = &self.prediction.normalization;
+            let normalize = |values: &mut [f32]| normalization.apply(values);
+            let logits = &self.prediction.logits;
+            let weighing = self.weighing();
+            move_to_skin(&mut mask, image, &normalize, logits, means, weighing, skin);
+        }
         components::keep_pieces(&mut mask, self.boundary.minimum_piece_ml);
         components::fill_holes(&mut mask);
         mask

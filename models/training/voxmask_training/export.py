@@ -55,6 +55,14 @@ BOUNDARY = {
     "smoothing_mm": 6.0,
     "band_logit": 8.0,
     "minimum_piece_ml": 1.0,
+    "skin": {
+        "level": 0.3,
+        "depth_mm": 2.5,
+        "reach_mm": 1.0,
+        "floor": 0.25,
+        "smoothing_mm": 5.0,
+        "passes": 1,
+    },
 }
 SNAP = {
     "probability": 0.1,
@@ -151,7 +159,7 @@ def write_card(folder: Path, name: str, training: dict[str, object]) -> None:
         "weights": {"file": "model.onnx", "sha256": digest},
         "input": INPUT,
         "output": {"logits": "logits", "altered": "altered" if area else None},
-        "boundary": None if area else old.get("boundary", BOUNDARY),
+        "boundary": None if area else BOUNDARY | old.get("boundary", {}),
         "area": old.get("area", GATE) if area else None,
         "training": training,
         "evaluation": old.get("evaluation", []),

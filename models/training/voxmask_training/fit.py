@@ -31,6 +31,8 @@ BOUNDARY_CANDIDATES = {
     "ct_level": (0.45, 0.5),
     "logit_weight": (1.0, 1.5, 2.0, 3.0),
     "contrast_gain": (5.0, 10.0, 20.0, 30.0),
+    "skin.level": (0.2, 0.25, 0.3, 0.4),
+    "skin.passes": (0, 1, 2),
 }
 AREA_CANDIDATES = {
     "altered_threshold": (-1.0, 0.0, 1.0, 2.0, 3.0),

@@ -11,7 +11,8 @@ from .patches import Patch
 
 BOUNDARY_WEIGHT = 3.0
 FALSE_AREA_CELLS = 60
-ALTERED_WEIGHT = 0.3
+ALTERED_WEIGHT = 1.0
+FALSE_AREA_WEIGHT = 1.0
 SMOOTH_CELLS = 20.0
 
 
@@ -60,7 +61,7 @@ def area_loss(logits: Tensor, patch: Patch) -> Tensor:
         return 2.0 * loss + dice_loss(logits, target, counted)
     worst = logits[counted > 0.5]
     worst = worst.topk(min(FALSE_AREA_CELLS, worst.numel())).values
-    return 2.0 * loss + 0.3 * functional.softplus(worst).mean()
+    return 2.0 * loss + FALSE_AREA_WEIGHT * functional.softplus(worst).mean()
 
 
 def dice_loss(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:

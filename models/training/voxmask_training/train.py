@@ -36,6 +36,8 @@ WATCH_STEPS = 2000
 LOG_STEPS = 50
 WARM_UP_STEPS = 100
 AVERAGE_DECAY = 0.998
+WORST_OF = 5
+UNSEEN_ALARM = 1.0
 USUAL_CELLS, MOST_CELLS, MOST_CELLS_SHARE = 150_000, 530_000, 0.1
 
 
@@ -50,6 +52,8 @@ class Library:
     altered: list[Sample] = field(default_factory=list)
     twins: dict[str, Sample] = field(default_factory=dict)
     """Intact scans by the name of the altered sample that was made from them."""
+    alarms: dict[str, float] = field(default_factory=dict)
+    """The last losses of intact samples on the area, by name: how far it was from empty."""
     watched: list[Sample] = field(default_factory=list)
     refreshed: float = -REFRESH_S
 
@@ -77,13 +81,17 @@ class Library:
         """Picks an intact and an altered sample for a step.
 
         Half of the altered samples that have a twin, the same scan before the alteration,
-        come with it: what tells the two apart is the alteration alone.
+        come with it: what tells the two apart is the alteration alone. Half of the other
+        intact samples are the worst of a few, because most raise no false alarm any more.
         """
         altered = self.altered[int(rng.integers(len(self.altered)))]
         twin = self.twins.get(altered.name)
-        if twin is None or rng.random() < 0.5:
-            twin = self.intact[int(rng.integers(len(self.intact)))]
-        return twin, altered
+        if twin is not None and rng.random() < 0.5:
+            return twin, altered
+        choice = [self.intact[int(n)] for n in rng.integers(len(self.intact), size=WORST_OF)]
+        if rng.random() < 0.5:
+            choice.sort(key=lambda sample: -self.alarms.get(sample.name, UNSEEN_ALARM))
+        return choice[0], altered
 
 
 @dataclass
@@ -148,6 +156,9 @@ def take_step(run: Run, library: Library, rate: float) -> dict[str, float]:
         with torch.autocast("cpu", torch.bfloat16):
             logits, scan = run.network(channels)
         losses = patch_losses(logits.float(), scan.float(), patch)
+        if not altered:
+            alarm = [float(loss.detach()) for name, loss in losses.items() if name != "foreground"]
+            library.alarms[sample.name] = sum(alarm)
         if losses:
             (torch.stack(list(losses.values())).sum() / 2.0).backward()
         for name, loss in losses.items():
