@@ -53,8 +53,8 @@ sweep: setup $(VENV)/ready
 	$(VENV)/bin/python tests/sweep/sweep.py $(or $(DATA),$(error DATA names no folder)) $(ARGS)
 
 # The networks: see models/README.md.
-train evaluate:
-	$(MAKE) -C models/training $@ $(if $(DATA),DATA=$(abspath $(DATA)))
+train evaluate fine-tune:
+	$(MAKE) -C models/training $@ $(foreach name,DATA REFERENCES OUTPUT,$(if $($(name)),$(name)=$(abspath $($(name)))))
 
 $(VENV)/ready: tests/peers/requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -65,4 +65,4 @@ $(VENV)/ready: tests/peers/requirements.txt
 target/tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny
 
-.PHONY: setup demo picture test lint schemas bench sweep train evaluate
+.PHONY: setup demo picture test lint schemas bench sweep train evaluate fine-tune
