@@ -1,0 +1,88 @@
+"""A short run of everything from samples to a model: it learns, goes on, and is exported."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxmask_training import export, train
+from voxmask_training.folds import FOLDS_FILE
+from voxmask_training.samples import Sample, arrays, store
+from voxmask_training.scan import Scan
+
+
+def phantom(rng: np.random.Generator, blank: bool) -> Sample:
+    """An ellipsoid with noise around it, or with all that lies in front of a plane set to 0."""
+    shape = tuple(int(n) for n in rng.integers(30, 40, 3))
+    grid = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    inside = sum((g / rng.uniform(0.5, 0.8)) ** 2 for g in grid) < 1
+    values = np.abs(rng.normal(0, 12, shape)) + inside * rng.normal(300, 20, shape)
+    area = np.zeros(shape, bool)
+    if blank:
+        area = grid[1] > rng.uniform(0.1, 0.4)
+        values[area] = 0
+    scan = Scan(
+        np.rint(values).astype(np.float32),
+        np.full(3, 4.0),
+        False,
+        foreground=inside & ~area,
+        quality=1.0,
+        mni=np.eye(4),
+        area=area,
+        free=np.zeros(shape, bool),
+        subject="phantom",
+        region="head",
+    )
+    return Sample(scan, "plane-zero" if blank else "intact", "zero" if blank else "none", blank)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory) -> Path:
+    """Eight phantoms and their altered ones, and one of a held-out subject."""
+    folder = tmp_path_factory.mktemp("samples")
+    rng = np.random.default_rng(0)
+    for n in range(16):
+        store(folder / "phantom" / f"1_{n:05d}.npz", arrays(phantom(rng, n % 2 == 1)))
+    held_out = json.loads(FOLDS_FILE.read_text())["0"][0]
+    other = arrays(phantom(rng, True)) | {"subject": np.asarray(held_out)}
+    store(folder / "held-out" / "1_00016.npz", other)
+    return folder
+
+
+def run(monkeypatch, module, *arguments) -> None:
+    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+    module.main()
+
+
+def losses(run_folder: Path, name: str) -> list[float]:
+    with (run_folder / "curve.csv").open() as lines:
+        return [float(row[3]) for row in csv.reader(lines) if row[2] == name]
+
+
+def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "LOG_STEPS", 5)
+    common = ("--samples", samples, "--run", tmp_path / "run", "--fold", 0)
+    run(monkeypatch, train, *common, "--hours", 0.012)
+    first = losses(tmp_path / "run", "foreground_intact")
+    assert len(first) > 4 and first[-1] < 0.8 * first[0]
+    steps = train.torch.load(tmp_path / "run/checkpoint.pt", weights_only=False)["step"]
+    run(monkeypatch, train, *common, "--hours", 0.014)
+    state = train.torch.load(tmp_path / "run/checkpoint.pt", weights_only=False)
+    assert state["step"] > steps and len(losses(tmp_path / "run", "foreground_intact")) > len(first)
+
+    models = ("--models", tmp_path / "models", "--fold", 0)
+    run(monkeypatch, export, "--run", tmp_path / "run", "--samples", samples, *models)
+    for name in ("foreground", "anonymization-area"):
+        card = json.loads((tmp_path / "models" / name / "card.json").read_text())
+        # The held-out subject was there, and was not trained on.
+        assert card["training"]["subjects"] == 1 and card["training"]["scans"] == 16
+        assert card["training"]["steps"] == state["step"]
+
+    # From the model on, not from random weights: the first losses are those of the end.
+    again = ("--samples", samples, "--run", tmp_path / "again", "--fold", 0)
+    initial = ("--initial", tmp_path / "models", "--rate", 1e-5)
+    run(monkeypatch, train, *again, *initial, "--hours", 0.004)
+    assert losses(tmp_path / "again", "foreground_intact")[0] < 0.8 * first[0]
