@@ -24,7 +24,15 @@ from .area_cases import AreaCase, read_area_cases
 from .executables import Step, read_mask, read_voxels
 from .folds import TABLES, held_out
 from .scores import Mask, dice, surface_scores
-from .tables import Row, group_rows, markdown, mean_and_worst, put_between, values_of
+from .tables import (
+    Row,
+    group_rows,
+    markdown,
+    mean_and_worst,
+    mean_with_interval,
+    put_between,
+    values_of,
+)
 
 TOLERANCE_MM = 2.0
 REGIONS = {
@@ -53,6 +61,7 @@ def foreground_rows(data: Path, step: Step, subjects: frozenset[str]) -> list[Ro
                 path = data / table.removesuffix(".csv") / volume["file"]
                 reference = read_mask(data / "foreground" / volume["file"])
                 row = foreground_row(path, reference, step)
+                row["subject"] = volume["subject"]
                 row["region"] = region_of(volume["region"])
                 row["modality"] = "CT" if volume["modality"] == "CT" else "MR"
                 row["quality"] = quality[volume["file"]]
@@ -90,7 +99,7 @@ def area_row(case: AreaCase, step: Step) -> Row:
     voxels, spacing = read_voxels(case.image)
     voxel_ml = float(np.prod(spacing)) / 1000.0
     found = step.run(case.image, case.folder.name)
-    row: Row = {"name": case.folder.name, "method": case.method}
+    row: Row = {"name": case.folder.name, "subject": case.subject, "method": case.method}
     row |= {"background": case.background, "modality": case.modality}
     row |= {"region": region_of(case.region), "seconds": found.seconds}
     masks = {
@@ -178,6 +187,38 @@ def overall_line(rows: list[Row]) -> str:
     )
 
 
+def foreground_lines(rows: list[Row]) -> str:
+    """The means' intervals, for every modality, and the time."""
+    sound = [row for row in rows if row["quality"] != "C"]
+    lines = []
+    for (modality,), part in group_rows(sound, ("modality",)).items():
+        lines.append(f"{modality} {mean_with_interval(part, 'dice')}")
+    lines.append(f"all {mean_with_interval(sound, 'dice')}")
+    return f"Mean Dice: {'; '.join(lines)}; bootstrap over subjects. {time_line(rows)}"
+
+
+def area_lines(rows: list[Row]) -> str:
+    """The means' intervals on altered scans, for every modality, and the time."""
+    altered = [row for row in rows if "dice" in row]
+    lines = []
+    for (modality,), part in group_rows(altered, ("modality",)).items():
+        found = sum(float(row["dice"]) > 0.0 for row in part)
+        lines.append(
+            f"{modality} {mean_with_interval(part, 'dice')}, {found} of {len(part)} found, "
+            f"every constant region {mean_with_interval(part, 'every_dice')}"
+        )
+    return f"Altered scans: {'; '.join(lines)}; bootstrap over subjects. {time_line(rows)}"
+
+
+def time_line(rows: list[Row]) -> str:
+    """Says how long the executable took for a scan."""
+    seconds = values_of(rows, "seconds")
+    return (
+        f"Wall time on one thread of a busy machine: median {np.median(seconds):.1f} s, "
+        f"longest {max(seconds):.1f} s."
+    )
+
+
 def card_figures(rows: list[Row], keys: tuple[str, ...], names: dict[str, str]) -> list[Row]:
     """Gives a card's `evaluation`: for each group the count, mean and worst."""
     figures: list[Row] = []
@@ -216,7 +257,8 @@ def evaluate_foreground(options: argparse.Namespace, folder: Path) -> None:
     step = Step(options.executables / "voxmask-segment-foreground", folder / "foreground", model)
     rows = foreground_rows(options.data, step, held_out(options.fold))
     write_rows(folder / "foreground.csv", rows)
-    put_between(options.output, "foreground-figures", foreground_table(rows))
+    text = f"{foreground_table(rows)}\n\n{foreground_lines(rows)}"
+    put_between(options.output, "foreground-figures", text)
     sound = [row for row in rows if row["quality"] != "C"]
     names = {"dice": "min", "nsd": "min", "hd95_mm": "max", "otsu_dice": "min"}
     fill_card(model, card_figures(sound, ("region", "modality"), names))
@@ -230,7 +272,8 @@ def evaluate_area(options: argparse.Namespace, folder: Path) -> None:
     cases = read_area_cases(options.work / "evaluate" / "area", held_out(options.fold))
     rows = area_rows(cases, step)
     write_rows(folder / "area.csv", rows)
-    text = f"{area_table(rows)}\n\nIntact scans:\n\n{intact_table(rows)}\n\n{overall_line(rows)}"
+    parts = [area_table(rows), area_lines(rows), "Intact scans:", intact_table(rows)]
+    text = "\n\n".join([*parts, overall_line(rows)])
     put_between(options.output, "area-figures", text)
     names = {"dice": "min", "false_area_ml": "max", "largest_dice": "min", "every_dice": "min"}
     fill_card(model, card_figures(rows, ("method", "modality", "background"), names))

@@ -32,6 +32,27 @@ def mean_and_worst(rows: list[Row], name: str, worst: Callable[[list[float]], fl
     return f"{np.mean(values):.{digits}f} ({worst(values):.{digits}f})"
 
 
+def interval(rows: Iterable[Row], name: str, resamples: int = 2000) -> tuple[float, float]:
+    """Gives the 95 % interval of a mean by a bootstrap over subjects, seed 0.
+
+    The scans of a subject, and the cases made from one scan, are drawn together: they fail
+    together.
+    """
+    groups = group_rows((row for row in rows if row.get(name) is not None), ("subject",))
+    parts = [np.array(values_of(part, name)) for part in groups.values()]
+    sums, counts = (np.array([f(part) for part in parts]) for f in (np.sum, len))
+    drawn = np.random.default_rng(0).integers(len(parts), size=(resamples, len(parts)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def mean_with_interval(rows: list[Row], name: str) -> str:
+    """Writes «mean (95 % interval low to high)»."""
+    low, high = interval(rows, name)
+    return f"{np.mean(values_of(rows, name)):.3f} (95 % interval {low:.3f} to {high:.3f})"
+
+
 def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     """Lays cells out as a table."""
     lines = [head, ["---"] * len(head), *body]
