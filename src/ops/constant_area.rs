@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::components::{Components, Connectivity};
+use super::morphology::erode;
 use crate::volume::coarse_grid::CoarseField;
 use crate::volume::{Image, Mask, Samples};
 
@@ -21,8 +22,9 @@ pub struct Snap {
     pub coverage: f64,
     /// Share of the rough area that one value must hold for it to be a constant fill.
     pub constant_share: f64,
-    /// From this share on nothing but the constant is kept.
-    pub pure_share: f64,
+    /// What is not constant and surely altered counts, beside the constant, where a ball of this
+    /// radius fits into it [mm]; else it is the rough area's edge, laid over what was not altered.
+    pub mixed_radius_mm: f64,
     /// Smaller constant pieces are not taken as a whole [ml].
     pub minimum_piece_ml: f64,
 }
@@ -124,8 +126,8 @@ pub fn snap(
         pieces_of_area(&solid, &rough, &near, rule)
     };
     regrow(&mut area, &constant);
-    if fill.share < rule.pure_share {
-        // A mixed fill (a painted face in front of blanked air): the rough edge where it differs.
+    if is_mixed(&core, &constant, rule.mixed_radius_mm) {
+        // A painted or blurred face in front of constant air: the rough edge where it differs.
         let both = area
             .voxels
             .par_iter_mut()
@@ -134,6 +136,18 @@ pub fn snap(
         both.for_each(|((a, &r), &c)| *a |= r & (1 - c));
     }
     area
+}
+
+/// Whether a ball of this radius fits into what is in `core` and not constant.
+fn is_mixed(core: &Mask, constant: &Mask, radius_mm: f64) -> bool {
+    let differs = core.voxels.par_iter().zip(&constant.voxels);
+    let differs = Mask {
+        voxels: differs
+            .map(|(core, constant)| core & (1 - constant))
+            .collect(),
+        geometry: core.geometry.clone(),
+    };
+    erode(&differs, radius_mm).voxels.contains(&1)
 }
 
 /// Voxels of `solid` for which `keep` gives 1.
@@ -280,7 +294,7 @@ mod tests {
         probability: 0.1,
         coverage: 0.1,
         constant_share: 0.3,
-        pure_share: 0.9,
+        mixed_radius_mm: 3.0,
         minimum_piece_ml: 0.5,
     };
 
@@ -370,7 +384,7 @@ mod tests {
     fn a_painted_face_in_front_of_blanked_air_keeps_its_rough_edge() {
         let truth = blanked();
         // Half of the box is painted with something that is not constant.
-        let image = scan(|n| truth.voxels[n] != 0 && n % SHAPE[0] >= 39);
+        let image = scan(|n| truth.voxels[n] != 0 && n % SHAPE[0] >= 44);
         let logits = logits(&image, 30.0);
         let rough = rough_area(&image, &logits, 0.0);
         let found = snap(&image, &logits, rough.clone(), |_| false, &RULE);

@@ -68,7 +68,7 @@ SNAP = {
     "probability": 0.1,
     "coverage": 0.1,
     "constant_share": 0.3,
-    "pure_share": 0.9,
+    "mixed_radius_mm": 3.0,
     "minimum_piece_ml": 0.5,
 }
 GATE = {
