@@ -1,8 +1,10 @@
 //! Folders that are written whole or not at all.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -70,6 +72,55 @@ fn check_replaceable(path: &Path, overwrite: bool, ours: fn(&str) -> bool) -> Re
         }
     }
     Ok(())
+}
+
+/// SHA-256 of a folder: of a line `digest name` for everything in it, sorted by name; what is in a
+/// folder below counts by that folder's own digest.
+///
+/// # Errors
+/// Exit 66 when something in it cannot be read.
+pub fn sha256(path: &Path) -> Result<String> {
+    let mut lines = String::new();
+    for entry in entries(path)? {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy();
+        let digest = if entry.is_dir() {
+            sha256(&entry)?
+        } else {
+            super::sha256(&entry)?
+        };
+        let _ = writeln!(lines, "{digest} {name}");
+    }
+    Ok(super::sha256_of_bytes(lines.as_bytes()))
+}
+
+/// Digests of all files in a folder and below, and of the folders below.
+///
+/// # Errors
+/// Exit 66 when something in it cannot be read.
+pub fn digests(path: &Path) -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for entry in entries(path)? {
+        if entry.is_dir() {
+            all.append(&mut digests(&entry)?);
+            all.insert(sha256(&entry)?);
+        } else {
+            all.insert(super::sha256(&entry)?);
+        }
+    }
+    Ok(all)
+}
+
+/// Paths of what a folder holds, sorted.
+///
+/// # Errors
+/// Exit 66 when it cannot be read.
+pub fn entries(path: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |e| Error::unreadable(path, e);
+    let entries = std::fs::read_dir(path).map_err(unreadable)?;
+    let paths: std::io::Result<Vec<PathBuf>> = entries.map(|e| e.map(|e| e.path())).collect();
+    let mut paths = paths.map_err(unreadable)?;
+    paths.sort();
+    Ok(paths)
 }
 
 #[cfg(test)]
@@ -147,5 +198,27 @@ mod tests {
         );
         assert_eq!(names(&path), ["our_1", "thesis.docx"]);
         assert_eq!(names(base.path()), ["out"]);
+    }
+
+    #[test]
+    fn a_folders_digest_changes_with_names_and_contents_below() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("out");
+        std::fs::create_dir_all(path.join("b")).unwrap();
+        std::fs::write(path.join("a"), "1").unwrap();
+        std::fs::write(path.join("b/c"), "2").unwrap();
+        let first = sha256(&path).unwrap();
+        let all = digests(base.path()).unwrap();
+        assert!(all.contains(&first) && all.contains(&sha256(&path.join("b")).unwrap()));
+        assert_eq!(all.len(), 4);
+        std::fs::write(path.join("b/c"), "3").unwrap();
+        let changed = sha256(&path).unwrap();
+        std::fs::rename(path.join("b/c"), path.join("b/d")).unwrap();
+        let renamed = sha256(&path).unwrap();
+        assert!(first != changed && changed != renamed);
+        assert_eq!(
+            sha256(&base.path().join("none")).unwrap_err().exit_code(),
+            66
+        );
     }
 }
