@@ -1,12 +1,13 @@
 # The README names `make demo` and `make test`; both set up what is missing first.
 PYTHON ?= python3
-STEPS := resample segment-foreground segment-anonymization-area crop-patches qa-metrics
+STEPS := resample segment-foreground segment-anonymization-area crop-patches qa-metrics prepare
 VENV := .venv-tests
 DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
 
-# ONNX Runtime into lib/, the executables into target/release.
+# ONNX Runtime and the libraries of the cohort's page into lib/, the executables into target/release.
 setup:
 	$(PYTHON) tools/onnxruntime.py lib
+	$(PYTHON) tools/web_libraries.py lib/web
 	cargo build --release --locked
 
 # All five steps on the scans in tests/data, into demo/.
@@ -23,8 +24,10 @@ picture: demo
 test: setup $(VENV)/ready
 	cargo test --locked
 	$(VENV)/bin/python -m pytest -q tests/peers tests/orientation
+	$(VENV)/bin/python -m pytest -q tests/cohort
 	cd models/training && \
-	  ../../$(VENV)/bin/python -m pytest -q tests/test_channels.py tests/test_scan.py tests/test_scores.py
+	  ../../$(VENV)/bin/python -m pytest -q tests/test_channels.py tests/test_scan.py tests/test_scores.py \
+	    tests/test_flags.py
 
 # Format, clippy, documentation, licences; warnings are errors. Units stand in brackets, as in [mm],
 # which rustdoc takes for broken links.
@@ -52,17 +55,25 @@ bench: setup $(VENV)/ready
 sweep: setup $(VENV)/ready
 	$(VENV)/bin/python tests/sweep/sweep.py $(or $(DATA),$(error DATA names no folder)) $(ARGS)
 
+# The executables on a site's own scans (DATA) against its reference foreground masks (REFERENCES, named
+# as the scans), into site-check/: docs/site-check.md.
+site-check: setup
+	target/release/voxmask-prepare --input $(or $(DATA),$(error DATA names no folder)) \
+	  --references $(or $(REFERENCES),$(error REFERENCES names no folder)) \
+	  --output $(or $(OUTPUT),site-check) --report $(or $(OUTPUT),site-check).json --resume $(ARGS)
+	$(PYTHON) tools/site_table.py $(or $(OUTPUT),site-check).json
+
 # The networks: see models/README.md.
-train evaluate fine-tune:
+train evaluate flags fine-tune:
 	$(MAKE) -C models/training $@ $(foreach name,DATA REFERENCES OUTPUT,$(if $($(name)),$(name)=$(abspath $($(name)))))
 
-$(VENV)/ready: tests/peers/requirements.txt
+$(VENV)/ready: tests/peers/requirements.txt tests/cohort/requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check $(foreach file,$^,-r $(file))
 	touch $@
 
 # A debug build: it takes half the time, and checks as much.
 target/tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny
 
-.PHONY: setup demo picture test lint schemas bench sweep train evaluate fine-tune
+.PHONY: setup demo picture test lint schemas bench sweep site-check train evaluate flags fine-tune

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
@@ -51,6 +52,54 @@ struct Common {
     quiet: bool,
 }
 
+/// Flags of steps that work on many scans; they say how to run, never what to do.
+#[derive(Args, Default)]
+struct Cohort {
+    /// Memory to use at most, such as `4G` or `800M` [default: four fifths of what is free].
+    #[arg(long, value_name = "BYTES", help_heading = COMMON)]
+    memory: Option<Bytes>,
+    /// Keep what is finished in the output folder and do the rest.
+    #[arg(long, help_heading = COMMON)]
+    resume: bool,
+}
+
+/// A number of bytes: `4G`, `800M`, `4294967296`; a letter stands for powers of 1024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bytes(u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let wrong = || format!("a number of bytes such as 4G or 800M is wanted, got {text:?}");
+        let upper = text.trim().to_uppercase();
+        let upper = upper
+            .strip_suffix("IB")
+            .or(upper.strip_suffix('B'))
+            .unwrap_or(&upper);
+        let split = upper
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(upper.len());
+        let (number, unit) = upper.split_at(split);
+        let factor: u64 = match unit {
+            "" => 1,
+            "K" => 1 << 10,
+            "M" => 1 << 20,
+            "G" => 1 << 30,
+            "T" => 1 << 40,
+            _ => return Err(wrong()),
+        };
+        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+        let bytes = number * factor as f64;
+        // A float is exact beyond any memory there is.
+        if (1.0..=2_f64.powi(53)).contains(&bytes) {
+            Ok(Self(bytes as u64))
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
 const COMMON: &str = "Common flags";
 const PRINT_SCHEMA: &str = "print-schema";
 
@@ -66,29 +115,42 @@ fn run<S: Step>(arguments: Vec<OsString>) -> Result<ExitCode> {
         print_schema::<S>(which)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let common = Common::from_arg_matches(&matches).map_err(|e| Error::Bug(e.to_string()))?;
+    let bug = |e: clap::Error| Error::Bug(e.to_string());
+    let common = Common::from_arg_matches(&matches).map_err(bug)?;
+    let cohort = match S::COHORT {
+        true => Cohort::from_arg_matches(&matches).map_err(bug)?,
+        false => Cohort::default(),
+    };
     let config = configuration::<S>(common.config.as_deref(), &matches)?;
-    run_step::<S>(&config, &common)
+    run_step::<S>(&config, &common, &cohort)
 }
 
-fn run_step<S: Step>(config: &S::Config, common: &Common) -> Result<ExitCode> {
-    log_to_stderr(common.quiet);
-    let context = context(common)?;
-    check_files(
-        &S::files(config),
-        common.report.as_deref(),
-        context.overwrite,
-    )?;
+fn run_step<S: Step>(config: &S::Config, common: &Common, cohort: &Cohort) -> Result<ExitCode> {
+    log_to_stderr(common.quiet, S::COHORT);
+    let context = context(common, cohort)?;
+    check_files(&S::files(config), common.report.as_deref(), &context)?;
     S::validate(config)?;
     let clock = report::Clock::start();
     let result = S::run(config, &context)?;
     let missed = S::missed(config, &result);
+    let left_out = S::left_out(&result);
     if let Some(path) = &common.report {
-        let envelope = report::envelope::<S>(config, result, &clock, &context)?;
-        write_report(path, &envelope, context.overwrite)?;
+        let run = clock.stop(&context);
+        let envelope = report::envelope::<S>(config, result, run, |file, path| {
+            let mut digest = report::digest(file, path)?;
+            if S::COHORT {
+                // Folders and tables of a cohort are often named after a patient or a hospital.
+                file.role.clone_into(&mut digest.name);
+            }
+            Ok(digest)
+        })?;
+        write_report(path, &envelope, context.overwrite || context.resume)?;
     }
     for threshold in &missed {
         let _ = writeln!(std::io::stderr(), "missed: {threshold}");
+    }
+    if let Some(error) = left_out {
+        return Err(error);
     }
     Ok(ExitCode::from(u8::from(!missed.is_empty())))
 }
@@ -103,6 +165,9 @@ pub fn command<S: Step>() -> Command {
     command = S::Config::augment_args_for_update(command);
     command = show_defaults::<S>(command);
     // The doc comments of the two structs would overwrite the text if it came before them.
+    if S::COHORT {
+        command = Cohort::augment_args(command);
+    }
     let command = Common::augment_args(command)
         .about(S::ABOUT)
         .long_about(None);
@@ -173,7 +238,7 @@ fn read_configuration<S: Step>(path: &Path) -> Result<S::Config> {
     serde_json::from_value(value).map_err(|e| wrong(e.to_string()))
 }
 
-fn context(common: &Common) -> Result<Context> {
+fn context(common: &Common, cohort: &Cohort) -> Result<Context> {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = common.threads.map_or(available, usize::from);
     rayon::ThreadPoolBuilder::new()
@@ -184,10 +249,14 @@ fn context(common: &Common) -> Result<Context> {
         device: common.device.unwrap_or_default(),
         threads,
         overwrite: common.overwrite,
+        memory: cohort.memory.map(|bytes| bytes.0),
+        resume: cohort.resume,
+        quiet: common.quiet,
     })
 }
 
-fn check_files(files: &[FileArgument], report: Option<&Path>, overwrite: bool) -> Result<()> {
+fn check_files(files: &[FileArgument], report: Option<&Path>, context: &Context) -> Result<()> {
+    let overwrite = context.overwrite || context.resume;
     for file in files {
         match file.path {
             None if file.required => return Err(missing_flag(file.key)),
@@ -196,7 +265,7 @@ fn check_files(files: &[FileArgument], report: Option<&Path>, overwrite: bool) -
                 FileKind::Input => check_input(path, false)?,
                 FileKind::InputFolder => check_input(path, true)?,
                 FileKind::Output => check_output(path, files, overwrite)?,
-                FileKind::OutputFolder => check_output_folder(path, overwrite)?,
+                FileKind::OutputFolder => check_output_folder(path, context)?,
             },
         }
     }
@@ -268,12 +337,12 @@ fn check_output(path: &Path, files: &[FileArgument], overwrite: bool) -> Result<
     Ok(())
 }
 
-fn check_output_folder(path: &Path, overwrite: bool) -> Result<()> {
+fn check_output_folder(path: &Path, context: &Context) -> Result<()> {
     if path.exists() && !path.is_dir() {
         return Err(Error::unwritable(path, "is a file, not a folder"));
     }
     let filled = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    if filled && !overwrite {
+    if filled && !context.overwrite && !context.resume {
         return Err(Error::unwritable(
             path,
             "is a folder with files in it; use --overwrite to replace them",
@@ -310,14 +379,19 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     writeln!(std::io::stdout(), "{text}").map_err(|e| Error::unwritable(Path::new("-"), e))
 }
 
-fn log_to_stderr(quiet: bool) {
+/// What is odd in a file's header is said under the file's name; a cohort keeps names out of its log and
+/// says it in its reports.
+fn log_to_stderr(quiet: bool, cohort: bool) {
     let level = if quiet {
         LevelFilter::ERROR
     } else {
         LevelFilter::INFO
     };
     // ONNX Runtime's own log is for its developers.
-    let ours = Targets::new().with_target("voxmask", level);
+    let mut ours = Targets::new().with_target("voxmask", level);
+    if cohort {
+        ours = ours.with_target("voxmask::volume", LevelFilter::OFF);
+    }
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -341,4 +415,21 @@ fn exit_70_on_panic() {
         );
         std::process::exit(70);
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_with_a_letter_or_without() {
+        let read = |text: &str| text.parse::<Bytes>().map(|bytes| bytes.0).ok();
+        assert_eq!(read("4G"), Some(4 << 30));
+        assert_eq!(read("1.5 GiB"), Some(3 << 29));
+        assert_eq!(read("800mb"), Some(800 << 20));
+        assert_eq!(read("123"), Some(123));
+        for wrong in ["", "G", "-1G", "0", "4X", "nan", "1e30"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
 }

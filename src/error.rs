@@ -29,6 +29,12 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Some of many inputs cannot be used (exit 65).
+    #[error("{0}")]
+    Unusable(String),
+    /// Some of many inputs cannot be read (exit 66).
+    #[error("{0}")]
+    Unreadable(String),
     /// A device, library or model that is not there (exit 69).
     #[error("{0}")]
     Unavailable(String),
@@ -46,6 +52,9 @@ pub enum Error {
     /// Not enough memory, or a busy device: the same call may work later (exit 75).
     #[error("{0}")]
     TryAgain(String),
+    /// The user or the scheduler asked for an end (exit 130).
+    #[error("{0}")]
+    Interrupted(String),
 }
 
 impl Error {
@@ -73,16 +82,30 @@ impl Error {
         }
     }
 
+    /// What is wrong, without naming any of these paths: for reports that must hold none.
+    pub fn without_paths(&self, paths: &[&Path]) -> String {
+        let mut text = self.to_string();
+        for path in paths {
+            let shown = path.display().to_string();
+            if let Some(why) = text.strip_prefix(&format!("{shown}: ")) {
+                text = why.to_owned();
+            }
+            text = text.replace(&shown, "the file");
+        }
+        text
+    }
+
     /// The exit code of an executable that stops with this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
-            Self::InputUnusable { .. } => 65,
-            Self::InputUnreadable { .. } => 66,
+            Self::InputUnusable { .. } | Self::Unusable(_) => 65,
+            Self::InputUnreadable { .. } | Self::Unreadable(_) => 66,
             Self::Unavailable(_) => 69,
             Self::Bug(_) => 70,
             Self::OutputUnwritable { .. } => 73,
             Self::TryAgain(_) => 75,
+            Self::Interrupted(_) => 130,
         }
     }
 }
@@ -90,5 +113,29 @@ impl Error {
 impl From<&Error> for ExitCode {
     fn from(error: &Error) -> Self {
         ExitCode::from(error.exit_code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_can_be_left_out_of_a_message() {
+        let (path, other) = (
+            Path::new("/data/DOE^JANE/scan.nii.gz"),
+            Path::new("/data/ref.nii"),
+        );
+        let unusable = Error::unusable(path, "is empty");
+        assert_eq!(unusable.without_paths(&[path, other]), "is empty");
+        assert_eq!(
+            Error::unusable(other, "is empty").without_paths(&[path, other]),
+            "is empty"
+        );
+        let config = Error::Config(format!("frame 7 of {} is missing", path.display()));
+        assert_eq!(
+            config.without_paths(&[path]),
+            "frame 7 of the file is missing"
+        );
     }
 }

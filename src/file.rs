@@ -1,5 +1,6 @@
 //! Files as a whole: written whole or not at all, read by content, named by digest.
 
+pub mod csv;
 pub mod folder;
 pub mod gzip;
 
@@ -172,17 +173,24 @@ fn link(file: &File, path: &Path) -> io::Result<()> {
 pub fn sha256(path: &Path) -> Result<String> {
     let unreadable = |e| Error::unreadable(path, e);
     let mut file = File::open(path).map_err(unreadable)?;
+    sha256_of_reads(|buffer| file.read(buffer)).map_err(unreadable)
+}
+
+/// SHA-256 of what `read` puts into a buffer, until it puts in nothing.
+///
+/// # Errors
+/// What `read` comes back with.
+pub fn sha256_of_reads(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<String> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
+        match read(&mut buffer) {
+            Ok(0) => return Ok(hexadecimal(&digest.finalize())),
             Ok(n) => digest.update(&buffer[..n]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(unreadable(e)),
+            Err(e) => return Err(e),
         }
     }
-    Ok(hexadecimal(&digest.finalize()))
 }
 
 /// SHA-256 of bytes in memory, in lower-case hexadecimal.

@@ -16,8 +16,10 @@
 //! them whole or not at all, and [`report`] says what was done. [`cli`] is the only `main`.
 
 pub mod cli;
+pub mod cohort;
 pub mod error;
 pub mod file;
+pub mod ledger;
 pub mod network;
 pub mod ops;
 pub mod picture;

@@ -191,6 +191,43 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Shows the network the scan of a prediction mirrored along each axis by itself, and gives back
+    /// the least Dice of the cells above 0 with those of the scan as it is; 1 where both are empty.
+    ///
+    /// # Errors
+    /// As [`Network::predict`].
+    pub fn self_agreement(&mut self, prediction: &Prediction) -> Result<f64> {
+        let modality = prediction.normalization.modality;
+        let tensor = Tensor::around(&prediction.logits.grid, &self.card.input);
+        let shape = tensor.shape(&self.card.input);
+        let values = tensor.fill(&prediction.channels, modality, &self.card.input);
+        let cells = |logits: &[f32]| -> Result<Vec<bool>> {
+            Ok(tensor.take(logits)?.into_iter().map(|l| l > 0.0).collect())
+        };
+        let (logits, _) = self.run_once(&shape, &values)?;
+        let straight = cells(&logits)?;
+        let mut least = 1.0_f64;
+        for axis in 0..3 {
+            let mut seen = values.clone();
+            tensor.mirror(&mut seen, axis);
+            let (mut logits, _) = self.run_once(&shape, &seen)?;
+            tensor.mirror(&mut logits, axis);
+            least = least.min(dice_of(&straight, &cells(&logits)?));
+        }
+        Ok(least)
+    }
+}
+
+fn dice_of(one: &[bool], other: &[bool]) -> f64 {
+    let count = |cells: &[bool]| cells.iter().filter(|inside| **inside).count();
+    let both = one.iter().zip(other).filter(|(a, b)| **a && **b).count();
+    match count(one) + count(other) {
+        0 => 1.0,
+        sum => 2.0 * both as f64 / sum as f64,
+    }
+}
+
 /// Every combination of the axes to mirror, the empty one first.
 fn mirrorings(axes: &[usize]) -> Vec<Vec<usize>> {
     let mut all = vec![Vec::new()];

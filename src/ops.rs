@@ -11,6 +11,7 @@ pub mod extent;
 pub mod interpolate;
 pub mod morphology;
 pub mod overlap;
+pub mod plausibility;
 pub mod skin;
 pub mod surface;
 

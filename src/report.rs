@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use schemars::{JsonSchema, Schema};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ pub struct Envelope<R> {
 }
 
 /// A file, known by its content: the name without its folders, and the digest.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct FileDigest {
     /// What the file holds: `image`, `foreground_mask`, …
     pub role: String,
@@ -58,7 +58,7 @@ pub struct Run {
 }
 
 /// A measured number; or, since JSON has no NaN, why there is none.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Measure {
     /// The number.
@@ -113,7 +113,8 @@ impl Clock {
         }
     }
 
-    fn stop(&self, context: &Context) -> Run {
+    /// How it was run until now.
+    pub fn stop(&self, context: &Context) -> Run {
         let seconds = self.instant.elapsed().as_secs_f64();
         Run {
             device: match context.device {
@@ -129,26 +130,33 @@ impl Clock {
     }
 }
 
-/// Puts the envelope round the result of a step.
+/// Puts the envelope round the result of a step; `digest` says what a file is known by, which is
+/// [`digest`] unless it is known already.
 ///
 /// # Errors
 /// When a file cannot be read back for its digest.
 pub fn envelope<S: Step>(
     config: &S::Config,
     result: S::Report,
-    clock: &Clock,
-    context: &Context,
+    run: Run,
+    digest: impl Fn(&FileArgument, &Path) -> Result<FileDigest>,
 ) -> Result<Envelope<S::Report>> {
     let files = S::files(config);
+    let digests = |kinds: &[FileKind]| -> Result<Vec<FileDigest>> {
+        let chosen = files.iter().filter(|f| kinds.contains(&f.kind));
+        chosen
+            .filter_map(|file| file.path.map(|path| digest(file, path)))
+            .collect()
+    };
     Ok(Envelope {
         schema: format!("{}.report/1", S::NAME),
         step: S::NAME.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         config: without_paths::<S>(config)?,
-        inputs: digests(&files, &[FileKind::Input, FileKind::InputFolder])?,
-        outputs: digests(&files, &[FileKind::Output, FileKind::OutputFolder])?,
+        inputs: digests(&[FileKind::Input, FileKind::InputFolder])?,
+        outputs: digests(&[FileKind::Output, FileKind::OutputFolder])?,
         result,
-        run: clock.stop(context),
+        run,
     })
 }
 
@@ -157,7 +165,11 @@ pub fn schema<S: Step>() -> Schema {
     schemars::schema_for!(Envelope<S::Report>)
 }
 
-fn without_paths<S: Step>(config: &S::Config) -> Result<Map<String, Value>> {
+/// A configuration as a report has it: everything but the paths.
+///
+/// # Errors
+/// Exit 70.
+pub fn without_paths<S: Step>(config: &S::Config) -> Result<Map<String, Value>> {
     let value = serde_json::to_value(config).map_err(|e| Error::Bug(e.to_string()))?;
     let Value::Object(mut map) = value else {
         return Err(Error::Bug("a configuration is no JSON object".to_owned()));
@@ -168,14 +180,11 @@ fn without_paths<S: Step>(config: &S::Config) -> Result<Map<String, Value>> {
     Ok(map)
 }
 
-fn digests(files: &[FileArgument], kinds: &[FileKind]) -> Result<Vec<FileDigest>> {
-    let chosen = files.iter().filter(|f| kinds.contains(&f.kind));
-    chosen
-        .filter_map(|file| file.path.map(|path| digest(file, path)))
-        .collect()
-}
-
-fn digest(file: &FileArgument, path: &Path) -> Result<FileDigest> {
+/// Name without folders and digest of a file that a configuration names.
+///
+/// # Errors
+/// Exit 66 when it cannot be read.
+pub fn digest(file: &FileArgument, path: &Path) -> Result<FileDigest> {
     let is_file = matches!(file.kind, FileKind::Input | FileKind::Output);
     Ok(FileDigest {
         role: file.role.to_owned(),

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One executable: a configuration in, files and a report out.
 pub trait Step {
@@ -15,6 +15,8 @@ pub trait Step {
     const NAME: &'static str;
     /// One sentence for `--help`.
     const ABOUT: &'static str;
+    /// True for a step that works on many scans: it also takes `--memory` and `--resume`.
+    const COHORT: bool = false;
     /// What to do. Field names are flags (kebab case) and JSON keys (snake case) at once.
     type Config: Args + Clone + Default + Serialize + DeserializeOwned + JsonSchema;
     /// What was found: the `result` of the report.
@@ -41,6 +43,12 @@ pub trait Step {
     /// The thresholds that a result missed, for exit code 1. Most steps have none.
     fn missed(_config: &Self::Config, _report: &Self::Report) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Why something had to be left out although the rest is done; its exit code is that of the
+    /// run. Only a step that works on many scans has a reason.
+    fn left_out(_report: &Self::Report) -> Option<Error> {
+        None
     }
 }
 
@@ -111,6 +119,12 @@ pub struct Context {
     pub threads: usize,
     /// Existing outputs may be replaced.
     pub overwrite: bool,
+    /// Bytes that may be used at most; `None`: what is free. Only for steps that work on many scans.
+    pub memory: Option<u64>,
+    /// What is finished already is kept. Only for steps that work on many scans.
+    pub resume: bool,
+    /// Nothing is said but errors.
+    pub quiet: bool,
 }
 
 impl Default for Context {
@@ -119,6 +133,9 @@ impl Default for Context {
             device: Device::Auto,
             threads: 1,
             overwrite: false,
+            memory: None,
+            resume: false,
+            quiet: false,
         }
     }
 }
@@ -126,7 +143,9 @@ impl Default for Context {
 impl Context {
     /// Says on stderr (unless quiet) that the next part of the work begins.
     pub fn stage(&self, what: &str) {
-        tracing::info!("{what}");
+        if !self.quiet {
+            tracing::info!("{what}");
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! The steps, one file each, one executable each.
 
-mod crop_patches;
-mod qa_metrics;
+pub mod crop_patches;
+pub mod qa_metrics;
 mod resample;
-mod segment_anonymization_area;
-mod segment_foreground;
+pub mod segment_anonymization_area;
+pub mod segment_foreground;
 
 pub use crop_patches::CropPatches;
 pub use qa_metrics::QaMetrics;

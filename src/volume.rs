@@ -17,8 +17,8 @@ pub use bounding_box::BoundingBox;
 pub use canonical::Canonical;
 pub use geometry::{Affine, Geometry, Point, Shape, Spacing, StoredForms};
 pub use nifti::{
-    check_output_name, read_geometry, read_image, read_label_map, read_mask, write_image,
-    write_label_map, write_mask,
+    OpenVolume, check_output_name, read_geometry, read_image, read_label_map, read_mask,
+    write_image, write_label_map, write_mask,
 };
 pub use orientation::Orientation;
 pub use summary::Summary;

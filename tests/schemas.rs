@@ -17,16 +17,21 @@ fn printed(step: &str, which: &str) -> Value {
     serde_json::from_str(&schema).unwrap()
 }
 
+/// All executables, those that take no single scan too.
+fn steps() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|row| row.step).chain(["prepare"])
+}
+
 #[test]
 fn committed_schemas_are_fresh() {
-    for row in TABLE {
+    for step in steps() {
         for which in ["config", "report"] {
-            let name = format!("{}.{which}.json", row.step);
+            let name = format!("{step}.{which}.json");
             let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
                 .join("schemas")
                 .join(&name);
             let committed = std::fs::read_to_string(&path).unwrap_or_default();
-            let fresh = run(row.step, [format!("--print-schema={which}")]).expect(0);
+            let fresh = run(step, [format!("--print-schema={which}")]).expect(0);
             assert!(
                 committed == fresh.stdout,
                 "{name} is out of date: run `make schemas`"
@@ -48,19 +53,15 @@ fn print_schema_alone_means_the_configuration() {
 
 #[test]
 fn every_flag_is_described_and_every_key_is_a_flag() {
-    for row in TABLE {
-        let schema = printed(row.step, "config");
-        let help = run(row.step, ["--help"]).expect(0).stdout;
-        assert_eq!(schema["additionalProperties"], false, "{}", row.step);
+    for step in steps() {
+        let schema = printed(step, "config");
+        let help = run(step, ["--help"]).expect(0).stdout;
+        assert_eq!(schema["additionalProperties"], false, "{step}");
         for (key, property) in schema["properties"].as_object().unwrap() {
             let flag = format!("--{} ", key.replace('_', "-"));
-            assert!(help.contains(&flag), "{}: {flag}", row.step);
+            assert!(help.contains(&flag), "{step}: {flag}");
             let description = property["description"].as_str();
-            assert!(
-                description.is_some_and(|d| !d.is_empty()),
-                "{}: {key}",
-                row.step
-            );
+            assert!(description.is_some_and(|d| !d.is_empty()), "{step}: {key}");
         }
         for required in schema["required"].as_array().unwrap() {
             assert!(

@@ -78,8 +78,8 @@ impl Normalization {
     }
 }
 
-/// Smallest and largest value.
-fn extremes(samples: &Samples) -> (f32, f32) {
+/// Smallest and largest real value of a scan.
+pub fn extremes(samples: &Samples) -> (f32, f32) {
     fn of<T: Copy + PartialOrd + Send + Sync>(values: &[T], first: T) -> (T, T) {
         let pair = |(low, high): (T, T), &v: &T| {
             (

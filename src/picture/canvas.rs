@@ -80,7 +80,7 @@ impl Canvas {
     }
 
     /// Puts `other` on this canvas, its top left corner at `(x, y)`; it must fit.
-    fn put(&mut self, other: &Self, (x, y): (usize, usize)) {
+    pub(super) fn put(&mut self, other: &Self, (x, y): (usize, usize)) {
         for row in 0..other.height {
             let from = &other.pixels[row * other.width..][..other.width];
             self.pixels[(y + row) * self.width + x..][..other.width].copy_from_slice(from);

@@ -113,6 +113,16 @@ impl View {
         depths
     }
 
+    /// So many slices of a plane, chosen alike; a thin volume has some of them twice.
+    pub(super) fn spread(&self, plane: Plane, profiles: &Profiles, count: usize) -> Vec<usize> {
+        let axis = self.axes[plane.through];
+        let mut depths = quantiles(&profiles[axis.voxel], count);
+        if axis.reversed {
+            depths.reverse();
+        }
+        depths
+    }
+
     /// Pixels across and down a tile of a plane.
     fn tile_shape(&self, plane: Plane) -> (usize, usize) {
         let (across, down) = (self.axes[plane.across], self.axes[plane.down]);

@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::step::{Context, FileArgument, FileKind, Step};
-use crate::volume::{self, Geometry, Mask, Summary};
-use mask::Facts;
-use scores::{Comparison, Labels, Scores};
+use crate::volume::{self, Geometry, Image, Mask, Summary};
+pub use mask::{Facts, Side};
+use scores::Labels;
+pub use scores::{Comparison, Scores};
 
 /// The step.
 pub struct QaMetrics;
@@ -161,17 +162,8 @@ impl Step for QaMetrics {
             check_grid(path, &image.geometry, &grid)?;
             mask.add_intensities(&prediction.chosen(&config.label), &image);
         }
-        let comparison = reference.map(|reference| {
-            let reference = reference.without(ignored.as_ref());
-            scores::compare(&prediction, &reference, &config.label, config.tolerance_mm)
-        });
-        let missed = comparison.as_ref().map(|c| missed(c, config));
-        Ok(Report {
-            grid: grid.summary(),
-            mask,
-            missed: missed.unwrap_or_default(),
-            comparison,
-        })
+        let reference = reference.map(|reference| reference.without(ignored.as_ref()));
+        Ok(measure(mask, &prediction, reference.as_ref(), config))
     }
 
     fn missed(config: &Config, report: &Report) -> Vec<String> {
@@ -179,6 +171,36 @@ impl Step for QaMetrics {
             Strict::On => report.missed.clone(),
             Strict::Off => Vec::new(),
         }
+    }
+}
+
+/// Measures a mask that is in memory, with its image and, if there is one, a reference on its grid.
+pub fn measure_mask(
+    prediction: Mask,
+    image: &Image,
+    reference: Option<Mask>,
+    config: &Config,
+) -> Report {
+    let mut facts = Facts::of(&prediction);
+    facts.add_intensities(&prediction, image);
+    let reference = reference.map(Labels::Mask);
+    measure(facts, &Labels::Mask(prediction), reference.as_ref(), config)
+}
+
+fn measure(
+    mask: Facts,
+    prediction: &Labels,
+    reference: Option<&Labels>,
+    config: &Config,
+) -> Report {
+    let compare = |r| scores::compare(prediction, r, &config.label, config.tolerance_mm);
+    let comparison = reference.map(compare);
+    let missed = comparison.as_ref().map(|c| missed(c, config));
+    Report {
+        grid: prediction.geometry().summary(),
+        mask,
+        missed: missed.unwrap_or_default(),
+        comparison,
     }
 }
 

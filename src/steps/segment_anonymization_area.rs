@@ -115,27 +115,87 @@ impl Step for SegmentAnonymizationArea {
         let shipped = Shipped::AnonymizationArea;
         let mut network = Network::load(config.model.as_deref(), shipped, context)?;
         context.stage("segmenting the anonymization area");
-        let found = Altered::find(&scan.image, &mut network, config.modality)?;
-        if let Some(path) = &config.probability {
-            let probability = found.probability(&scan.image);
-            volume::write_image(path, &scan.restore_image(probability), context.overwrite)?;
-        }
-        let mask = found.mask(&scan.image, foreground.as_ref());
-        if let Some(path) = &config.picture {
-            draw(&scan.image, foreground.as_ref(), &mask).write(path, context.overwrite)?;
-        }
-        let extent = Extent::of(&mask);
+        let found = segment(&scan, foreground.as_ref(), &mut network, config.modality)?;
         context.stage("writing the mask");
-        volume::write_mask(&config.output, &scan.restore(mask), context.overwrite)?;
-        Ok(Report {
-            input: scan.stored.summary(),
-            modality: found.prediction.normalization.modality,
-            altered: extent.voxels > 0,
-            altered_probability: found.prediction.altered.map(|logit| sigmoid(logit).into()),
-            anonymization_area: extent,
-            network: network.used(),
-        })
+        write(&scan, foreground.as_ref(), &found, config, context)?;
+        Ok(found.report)
     }
+}
+
+/// The anonymization area of a scan.
+pub struct Segmented {
+    /// The mask, on the grid of [`Canonical::image`].
+    pub mask: Mask,
+    /// What the report says.
+    pub report: Report,
+    altered: Altered,
+}
+
+impl Segmented {
+    /// What the network said.
+    pub fn prediction(&self) -> &Prediction {
+        &self.altered.prediction
+    }
+
+    /// Logit above which a cell belongs to the area.
+    pub fn mask_threshold(&self) -> f32 {
+        self.altered.area.mask_threshold
+    }
+}
+
+/// Finds the altered voxels of a scan that is in memory (its foreground on the grid of
+/// [`Canonical::image`]), with a network that is loaded.
+///
+/// # Errors
+/// Exit 69 when the network fails, 75 when memory ran out.
+pub fn segment(
+    scan: &Canonical,
+    foreground: Option<&Mask>,
+    network: &mut Network,
+    modality: Modality,
+) -> Result<Segmented> {
+    let altered = Altered::find(&scan.image, network, modality)?;
+    let mask = altered.mask(&scan.image, foreground);
+    let extent = Extent::of(&mask);
+    let probability = altered.prediction.altered.map(sigmoid);
+    let report = Report {
+        input: scan.stored.summary(),
+        modality: altered.prediction.normalization.modality,
+        altered: extent.voxels > 0,
+        altered_probability: probability.map(f64::from),
+        anonymization_area: extent,
+        network: network.used(),
+    };
+    Ok(Segmented {
+        mask,
+        report,
+        altered,
+    })
+}
+
+/// Writes the outputs that a configuration names.
+///
+/// # Errors
+/// Exit 73.
+pub fn write(
+    scan: &Canonical,
+    foreground: Option<&Mask>,
+    found: &Segmented,
+    config: &Config,
+    context: &Context,
+) -> Result<()> {
+    if let Some(path) = &config.probability {
+        let probability = found.altered.probability(&scan.image);
+        volume::write_image(path, &scan.restore_image(probability), context.overwrite)?;
+    }
+    if let Some(path) = &config.picture {
+        draw(&scan.image, foreground, &found.mask).write(path, context.overwrite)?;
+    }
+    volume::write_mask(
+        &config.output,
+        &scan.restore(found.mask.clone()),
+        context.overwrite,
+    )
 }
 
 /// The scan with the outlines of the area and, if it is known, of the foreground.

@@ -103,36 +103,78 @@ impl Step for SegmentForeground {
         let scan = Canonical::read(&config.input, config.frame)?;
         let mut network = Network::load(config.model.as_deref(), Shipped::Foreground, context)?;
         context.stage("segmenting the foreground");
-        let found = Foreground::find(&scan.image, &mut network, config.modality)?;
-        if let Some(path) = &config.probability {
-            let probability = found.probability(&scan.image);
-            volume::write_image(path, &scan.restore_image(probability), context.overwrite)?;
-        }
-        let modality = found.modality();
-        let mask = found.into_mask(&scan.image);
-        if let Some(path) = &config.picture {
-            let layer = picture::Layer {
-                mask: &mask,
-                colour: picture::Colour::FOREGROUND,
-            };
-            picture::overlay(
-                &scan.image,
-                &[layer],
-                picture::Window::for_image(&scan.image),
-            )
-            .write(path, context.overwrite)?;
-        }
-        let extent = Extent::of(&mask);
+        let found = segment(&scan, &mut network, config.modality)?;
         context.stage("writing the mask");
-        volume::write_mask(&config.output, &scan.restore(mask), context.overwrite)?;
-        Ok(Report {
-            input: scan.stored.summary(),
-            modality,
-            anatomy_found: extent.voxels > 0,
-            foreground: extent,
-            network: network.used(),
-        })
+        write(&scan, &found, config, context)?;
+        Ok(found.report)
     }
+}
+
+/// The foreground of a scan.
+pub struct Segmented {
+    /// The mask, on the grid of [`Canonical::image`].
+    pub mask: Mask,
+    /// What the report says.
+    pub report: Report,
+    foreground: Foreground,
+}
+
+impl Segmented {
+    /// What the network said, before contrast had its say.
+    pub fn prediction(&self) -> &Prediction {
+        &self.foreground.prediction
+    }
+}
+
+/// Finds the foreground of a scan that is in memory, with a network that is loaded.
+///
+/// # Errors
+/// Exit 69 when the network fails, 75 when memory ran out.
+pub fn segment(scan: &Canonical, network: &mut Network, modality: Modality) -> Result<Segmented> {
+    let foreground = Foreground::find(&scan.image, network, modality)?;
+    let mask = foreground.mask(&scan.image);
+    let extent = Extent::of(&mask);
+    let report = Report {
+        input: scan.stored.summary(),
+        modality: foreground.modality(),
+        anatomy_found: extent.voxels > 0,
+        foreground: extent,
+        network: network.used(),
+    };
+    Ok(Segmented {
+        mask,
+        report,
+        foreground,
+    })
+}
+
+/// Writes the outputs that a configuration names.
+///
+/// # Errors
+/// Exit 73.
+pub fn write(
+    scan: &Canonical,
+    found: &Segmented,
+    config: &Config,
+    context: &Context,
+) -> Result<()> {
+    if let Some(path) = &config.probability {
+        let probability = found.foreground.probability(&scan.image);
+        volume::write_image(path, &scan.restore_image(probability), context.overwrite)?;
+    }
+    if let Some(path) = &config.picture {
+        let layer = picture::Layer {
+            mask: &found.mask,
+            colour: picture::Colour::FOREGROUND,
+        };
+        let window = picture::Window::for_image(&scan.image);
+        picture::overlay(&scan.image, &[layer], window).write(path, context.overwrite)?;
+    }
+    volume::write_mask(
+        &config.output,
+        &scan.restore(found.mask.clone()),
+        context.overwrite,
+    )
 }
 
 /// What a network says about an image's foreground, before it is made into a mask.
@@ -213,7 +255,7 @@ impl Foreground {
         Scores::new(image, &normalize, logits, self.level(), self.weighing()).map(value)
     }
 
-    fn into_mask(self, image: &Image) -> Mask {
+    fn mask(&self, image: &Image) -> Mask {
         let mut mask = self.map(image, |score| u8::from(score > 0.0));
         settle_pieces(&mut mask, &self.prediction.logits);
         if let (Some(means), Some(skin)) = (&self.means, &self.boundary.skin) {

@@ -38,7 +38,14 @@ impl Canonical {
         turned
     }
 
-    /// The same for an image.
+    /// Turns the image itself back to how it was stored.
+    pub fn into_stored(self) -> Image {
+        let mut turned = self.image.oriented(self.stored.orientation());
+        turned.geometry = self.stored;
+        turned
+    }
+
+    /// [`Canonical::restore`] for an image.
     pub fn restore_image(&self, result: Image) -> Image {
         let mut turned = result.oriented(self.stored.orientation());
         turned.geometry = self.stored.clone();

@@ -17,7 +17,7 @@ mod read;
 mod stored;
 mod write;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Geometry, Image, LabelMap, Mask};
 use crate::error::{Error, Result};
@@ -31,7 +31,60 @@ pub use write::check_output_name;
 /// Exit 66 when it cannot be read, 65 when it is no usable volume (the message says why), 2 when
 /// there is no such frame, 75 when memory does not suffice.
 pub fn read_image(path: &Path, frame: Option<usize>) -> Result<Image> {
-    let file = read::VolumeFile::open(path)?;
+    image_of(read::VolumeFile::open(path)?, path, frame)
+}
+
+/// A volume whose header was checked, open for its voxels to be read; nothing is logged.
+pub struct OpenVolume {
+    file: read::VolumeFile,
+    path: PathBuf,
+}
+
+impl OpenVolume {
+    /// Opens a volume and checks its header.
+    ///
+    /// # Errors
+    /// As [`read_image`].
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            file: read::VolumeFile::open_quietly(path)?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// SHA-256 of the file, in hexadecimal; of a pair, that of the voxels.
+    ///
+    /// # Errors
+    /// Exit 66 when it cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        self.file.sha256()
+    }
+
+    /// The grid.
+    pub fn geometry(&self) -> &Geometry {
+        &self.file.header.geometry
+    }
+
+    /// Bytes that the image will take.
+    pub fn image_bytes(&self) -> usize {
+        self.geometry().voxel_count() * self.file.image_bytes_per_voxel()
+    }
+
+    /// What the header says that is taken in a way that may not be meant.
+    pub fn oddities(&self) -> Vec<&'static str> {
+        read::oddities(&self.file.header)
+    }
+
+    /// Reads the voxels.
+    ///
+    /// # Errors
+    /// As [`read_image`].
+    pub fn image(self, frame: Option<usize>) -> Result<Image> {
+        image_of(self.file, &self.path, frame)
+    }
+}
+
+fn image_of(file: read::VolumeFile, path: &Path, frame: Option<usize>) -> Result<Image> {
     let frames = file.header.frames;
     let frame = match frame {
         None if frames > 1 => {

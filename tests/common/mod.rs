@@ -56,6 +56,7 @@ pub fn executable(step: &str) -> &'static str {
         "segment-anonymization-area" => env!("CARGO_BIN_EXE_voxmask-segment-anonymization-area"),
         "crop-patches" => env!("CARGO_BIN_EXE_voxmask-crop-patches"),
         "qa-metrics" => env!("CARGO_BIN_EXE_voxmask-qa-metrics"),
+        "prepare" => env!("CARGO_BIN_EXE_voxmask-prepare"),
         _ => panic!("there is no step {step}"),
     }
 }

@@ -7,5 +7,6 @@ mod common;
 
 mod chain;
 mod crop_patches;
+mod prepare;
 mod qa_metrics;
 mod resample;

@@ -9,7 +9,7 @@ use memmap2::Mmap;
 
 use super::header::SIZE_2;
 use crate::error::{Error, Result};
-use crate::file::gzip;
+use crate::file::{self, gzip};
 
 /// A file, compressed or not, whatever its name.
 pub(super) enum Content {
@@ -43,6 +43,21 @@ impl Content {
         // someone shortens meanwhile ends the process with SIGBUS, as for any reader by mmap.
         let map = unsafe { Mmap::map(&file) };
         map.map(Self::Gzip).map_err(unreadable)
+    }
+
+    /// SHA-256 of all bytes, in hexadecimal.
+    pub fn sha256(&self) -> io::Result<String> {
+        match self {
+            Self::Plain(file, _) => {
+                let mut at = 0;
+                file::sha256_of_reads(|buffer| {
+                    let read = file.read_at(buffer, at)?;
+                    at += read as u64;
+                    Ok(read)
+                })
+            }
+            Self::Gzip(map) => Ok(file::sha256_of_bytes(map)),
+        }
     }
 
     /// The first bytes, as many as the longest header.

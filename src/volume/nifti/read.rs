@@ -27,15 +27,23 @@ pub(super) struct VolumeFile {
 }
 
 impl VolumeFile {
-    /// Opens a file and checks everything but its voxels.
+    /// Opens a file, checks everything but its voxels, and says in the log what is odd.
     pub fn open(path: &Path) -> Result<Self> {
+        let file = Self::open_quietly(path)?;
+        for oddity in oddities(&file.header) {
+            tracing::warn!("{}: {oddity}", path.display());
+        }
+        Ok(file)
+    }
+
+    /// Opens a file and checks everything but its voxels.
+    pub fn open_quietly(path: &Path) -> Result<Self> {
         let header_path = sibling(path, "img", "hdr");
         let header_path = header_path.as_deref().unwrap_or(path);
         let content = Content::open(header_path)?;
         let unusable = |why: String| Error::unusable(header_path, why);
         let start = content.start().map_err(|e| unusable(damaged(&e)))?;
         let header = Header::parse(&start).map_err(unusable)?;
-        warn_of_oddities(header_path, &header);
         let (path, content) = if header.pair {
             let voxels = sibling(header_path, "hdr", "img")
                 .ok_or_else(|| unusable("is one of a pair, but not named .hdr".to_owned()))?;
@@ -51,6 +59,20 @@ impl VolumeFile {
         };
         file.check_size()?;
         Ok(file)
+    }
+
+    /// SHA-256 of the bytes that are read, in hexadecimal; of a pair, those of the voxels.
+    pub fn sha256(&self) -> Result<String> {
+        let digest = self.content.sha256();
+        digest.map_err(|e| Error::unreadable(&self.path, e))
+    }
+
+    /// Bytes that one voxel takes in memory once it is read as an image.
+    pub fn image_bytes_per_voxel(&self) -> usize {
+        match self.header.datatype {
+            Datatype::I16 | Datatype::U16 | Datatype::U8 | Datatype::I8 => 2,
+            _ => 4,
+        }
     }
 
     /// The file itself, if it is no series.
@@ -338,19 +360,21 @@ fn no_mask(value: f64) -> String {
     format!("holds the value {value}; a mask holds 0 and 1 only")
 }
 
-fn warn_of_oddities(path: &Path, header: &Header) {
-    let name = path.display();
+/// What a header says that is taken in a way that may not be meant.
+pub(super) fn oddities(header: &Header) -> Vec<&'static str> {
     let Some(stored) = header.geometry.stored else {
-        return;
+        return Vec::new();
     };
+    let mut found = Vec::new();
     if stored.sform_code <= 0 && stored.qform_code <= 0 {
-        tracing::warn!("{name}: says nothing of its place in the world; taken to be LAS, centred");
+        found.push("says nothing of its place in the world; taken to be LAS, centred");
     }
     match stored.xyzt_units & 7 {
-        1 => tracing::warn!("{name}: says its unit is the metre; taken to be the millimetre"),
-        3 => tracing::warn!("{name}: says its unit is the micrometre; taken to be the millimetre"),
+        1 => found.push("says its unit is the metre; taken to be the millimetre"),
+        3 => found.push("says its unit is the micrometre; taken to be the millimetre"),
         _ => {}
     }
+    found
 }
 
 impl Scaling {

@@ -1,0 +1,548 @@
+//! `voxmask-prepare` over small cohorts, with the tiny networks of the tests.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::common::phantom::{self, PLAIN, Phantom, oblique, put};
+use crate::common::{Run, executable, files, read_json, run};
+
+const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/models");
+
+/// A folder with scans, and room for results beside it.
+struct Cohort {
+    base: tempfile::TempDir,
+}
+
+impl Cohort {
+    /// So many different scans, some of them oblique.
+    fn of(count: usize) -> Self {
+        let cohort = Self {
+            base: tempfile::tempdir().unwrap(),
+        };
+        std::fs::create_dir(cohort.path("in")).unwrap();
+        for n in 0..count {
+            let affine = if n % 2 == 0 { PLAIN } else { oblique() };
+            let shape = [30 + 2 * n, 28, 20 + n];
+            Phantom::head(shape, affine).write(&cohort.path(&format!("in/s{n}.nii.gz")));
+        }
+        cohort
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.base.path().join(name)
+    }
+
+    fn arguments(&self, output: &str, more: &[&str]) -> Vec<String> {
+        let mut arguments = vec![
+            "--input".to_owned(),
+            self.path("in").display().to_string(),
+            "--output".to_owned(),
+            self.path(output).display().to_string(),
+            "--foreground-model".to_owned(),
+            format!("{MODELS}/foreground"),
+            "--area-model".to_owned(),
+            format!("{MODELS}/anonymization-area"),
+        ];
+        arguments.extend(more.iter().map(|&flag| flag.to_owned()));
+        arguments
+    }
+
+    fn prepare(&self, output: &str, more: &[&str]) -> Run {
+        run("prepare", self.arguments(output, more))
+    }
+
+    /// Everything that was written, without what says how long it took and when.
+    fn written(&self, output: &str) -> BTreeMap<String, Vec<u8>> {
+        let mut written = files(&self.path(output));
+        written.retain(|name, _| name != "ledger.jsonl");
+        for (name, bytes) in &mut written {
+            if name.ends_with(".json") {
+                let mut report: Value = serde_json::from_slice(bytes).unwrap();
+                if let Some(report) = report.as_object_mut() {
+                    report.remove("run");
+                }
+                *bytes = report.to_string().into_bytes();
+            }
+        }
+        written
+    }
+}
+
+#[test]
+fn good_scans_are_done_and_broken_ones_named() {
+    let cohort = Cohort::of(3);
+    let broken = |name: &str| cohort.path(&format!("in/{name}"));
+    std::fs::write(broken("empty.nii"), "").unwrap();
+    std::fs::write(broken("letter.nii"), "Dear Sir or Madam, ".repeat(100)).unwrap();
+    let whole = std::fs::read(broken("s0.nii.gz")).unwrap();
+    std::fs::write(broken("cut.nii.gz"), &whole[..whole.len() / 2]).unwrap();
+    let nothing = phantom::nifti([8, 8, 8], PLAIN, (16, 32), &[0xff; 4 * 512]);
+    phantom::write(&broken("nan.nii.gz"), &nothing);
+    std::os::unix::fs::symlink("/no/such/file.nii", broken("gone.nii")).unwrap();
+
+    let report = cohort.path("report.json");
+    let key = cohort.path("key.csv");
+    let flags = [
+        "--report",
+        report.to_str().unwrap(),
+        "--key",
+        key.to_str().unwrap(),
+    ];
+    let done = cohort.prepare("out", &flags).expect(65);
+    let report = read_json(&report);
+    let totals = &report["result"]["totals"];
+    assert_eq!((&totals["scans"], &totals["done"]), (&8.into(), &3.into()));
+    let left_out = report["result"]["left_out"].as_array().unwrap();
+    assert_eq!(left_out.len(), 5);
+    let key = std::fs::read_to_string(key).unwrap();
+    let id_of = |name: &str| {
+        let line = key.lines().find(|line| line.ends_with(name)).unwrap();
+        line.split(',').next().unwrap().to_owned()
+    };
+    for (name, code, why) in [
+        ("empty.nii", 65, "empty"),
+        ("letter.nii", 65, ""),
+        ("cut.nii.gz", 65, "truncated"),
+        ("nan.nii.gz", 65, "not finite"),
+        ("gone.nii", 66, "cannot be read"),
+    ] {
+        let id = id_of(name);
+        let found = left_out.iter().find(|scan| scan["id"] == *id).unwrap();
+        assert_eq!(found["exit_code"], code, "{name}");
+        assert!(found["why"].as_str().unwrap().contains(why), "{found}");
+        assert!(
+            done.stderr.contains(&format!("{id}: left out")),
+            "{}",
+            done.stderr
+        );
+        let error = done
+            .stderr
+            .lines()
+            .find(|l| l.starts_with("error: "))
+            .unwrap();
+        assert!(error.contains(&id), "{error}");
+    }
+    for n in 0..3 {
+        let folder = cohort
+            .path("out/scans")
+            .join(id_of(&format!("s{n}.nii.gz")));
+        let names: Vec<String> = files(&folder).into_keys().collect();
+        let wanted = [
+            "anonymization_area.json",
+            "anonymization_area.nii.gz",
+            "foreground.json",
+            "foreground.nii.gz",
+            "picture.png",
+            "quality.json",
+            "scan.json",
+            "slices.jpg",
+        ];
+        assert_eq!(names, wanted);
+    }
+    let table = std::fs::read_to_string(cohort.path("out/cohort.tsv")).unwrap();
+    assert_eq!(table.lines().count(), 4);
+    let page = std::fs::read_to_string(cohort.path("out/cohort.html")).unwrap();
+    assert_eq!(page.matches("id=\"picture-scan-").count(), 3);
+}
+
+#[test]
+fn masks_and_reports_are_those_of_the_single_executables() {
+    let cohort = Cohort::of(2);
+    cohort.prepare("out", &["--threads", "2"]).expect(0);
+    let model = |name: &str| format!("{MODELS}/{name}");
+    for (_, scan) in scans(&cohort, "out") {
+        let input = cohort.path(&format!("in/s{}.nii.gz", (scan.shape[0] - 30) / 2));
+        let single = tempfile::tempdir().unwrap();
+        let at = |name: &str| single.path().join(name).display().to_string();
+        let step = |name: &str, pairs: &[(&str, String)]| {
+            let pairs = pairs
+                .iter()
+                .flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]);
+            run(name, pairs).expect(0);
+        };
+        let input = input.display().to_string();
+        step(
+            "segment-foreground",
+            &[
+                ("--input", input.clone()),
+                ("--model", model("foreground")),
+                ("--output", at("foreground.nii.gz")),
+                ("--report", at("foreground.json")),
+            ],
+        );
+        step(
+            "segment-anonymization-area",
+            &[
+                ("--input", input.clone()),
+                ("--foreground", at("foreground.nii.gz")),
+                ("--model", model("anonymization-area")),
+                ("--output", at("anonymization_area.nii.gz")),
+                ("--picture", at("picture.png")),
+                ("--report", at("anonymization_area.json")),
+            ],
+        );
+        step(
+            "qa-metrics",
+            &[
+                ("--input", at("foreground.nii.gz")),
+                ("--image", input),
+                ("--report", at("quality.json")),
+            ],
+        );
+        for (name, bytes) in files(single.path()) {
+            let ours = scan.folder.join(&name);
+            if name.ends_with(".json") {
+                let (ours, single) = (read_json(&ours), read_json(&single.path().join(&name)));
+                for part in ["schema", "config", "result", "outputs"] {
+                    assert_eq!(ours[part], single[part], "{name}: {part}");
+                }
+                assert_eq!(digests(&ours), digests(&single), "{name}");
+            } else {
+                assert!(std::fs::read(ours).unwrap() == bytes, "{name}");
+            }
+        }
+    }
+}
+
+fn digests(report: &Value) -> Vec<&Value> {
+    let inputs = report["inputs"].as_array().unwrap();
+    inputs.iter().map(|input| &input["sha256"]).collect()
+}
+
+/// A scan's folder, and the shape that its report states.
+struct Scan {
+    folder: PathBuf,
+    shape: [usize; 3],
+}
+
+fn scans(cohort: &Cohort, output: &str) -> BTreeMap<String, Scan> {
+    let folders = std::fs::read_dir(cohort.path(output).join("scans")).unwrap();
+    // A killed run may have left a folder half-written, hidden.
+    let folders = folders.map(|entry| entry.unwrap());
+    folders
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+        .map(|entry| {
+            let folder = entry.path();
+            let report = read_json(&folder.join("scan.json"));
+            let shape = serde_json::from_value(report["result"]["shape"].clone()).unwrap();
+            let id = report["result"]["id"].as_str().unwrap().to_owned();
+            (id, Scan { folder, shape })
+        })
+        .collect()
+}
+
+#[test]
+fn a_cohorts_report_and_a_scans_repeat_the_run_to_the_byte_on_any_number_of_threads() {
+    let cohort = Cohort::of(4);
+    let report = cohort.path("report.json");
+    let flags = [
+        "--max-pieces=2",
+        "--self-check=on",
+        "--patches",
+        r#"{"patch_shape": [8, 8, 8], "sampling": "random", "count": 3}"#,
+        "--report",
+        report.to_str().unwrap(),
+    ];
+    cohort.prepare("first", &flags).expect(0);
+    let first = cohort.written("first");
+    let (_, scan) = scans(&cohort, "first").pop_first().unwrap();
+    for (n, config) in [report, scan.folder.join("scan.json")].iter().enumerate() {
+        let again = format!("again{n}");
+        let threads = ["1", "5"][n];
+        let flags = ["--config", config.to_str().unwrap(), "--threads", threads];
+        cohort.prepare(&again, &flags).expect(0);
+        let second = cohort.written(&again);
+        assert_eq!(
+            first.keys().collect::<Vec<_>>(),
+            second.keys().collect::<Vec<_>>()
+        );
+        for (name, bytes) in &first {
+            assert!(second[name] == *bytes, "{name} on {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn what_is_finished_is_kept_and_a_changed_scan_or_configuration_is_done_again() {
+    let cohort = Cohort::of(3);
+    cohort.prepare("out", &[]).expect(0);
+    let refused = cohort.prepare("out", &[]).expect(73);
+    assert!(refused.stderr.contains("--overwrite"));
+    let kept = |flags: &[&str]| {
+        let flags: Vec<&str> = flags.iter().copied().chain(["--resume"]).collect();
+        let done = cohort.prepare("out", &flags).expect(0);
+        done.stderr.matches("(kept)").count()
+    };
+    assert_eq!(kept(&[]), 3);
+    Phantom::head([40, 30, 20], oblique()).write(&cohort.path("in/s1.nii.gz"));
+    assert_eq!(kept(&[]), 2);
+    let (_, scan) = scans(&cohort, "out").pop_first().unwrap();
+    std::fs::write(scan.folder.join("foreground.nii.gz"), "changed").unwrap();
+    assert!(kept(&[]) >= 2);
+    assert_eq!(kept(&[]), 3);
+    assert_eq!(kept(&["--max-pieces=3"]), 0);
+}
+
+fn start(cohort: &Cohort, output: &str, more: &[&str]) -> Child {
+    let mut command = Command::new(executable("prepare"));
+    command.args(cohort.arguments(output, more));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// Waits until a scan is finished, so that a signal comes in the middle.
+fn wait_for_a_scan(cohort: &Cohort, output: &str) {
+    let ledger = cohort.path(output).join("ledger.jsonl");
+    let started = Instant::now();
+    while std::fs::metadata(&ledger).map_or(0, |found| found.len()) == 0 {
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "no scan was finished"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn killed_in_the_middle_and_resumed_it_gives_the_same_bytes() {
+    let cohort = Cohort::of(12);
+    cohort.prepare("whole", &[]).expect(0);
+    let mut child = start(&cohort, "killed", &["--threads", "2"]);
+    wait_for_a_scan(&cohort, "killed");
+    // SIGKILL: nobody can clean up.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = scans(&cohort, "killed").len();
+    let done = cohort.prepare("killed", &["--resume"]).expect(0);
+    assert!(done.stderr.matches("(kept)").count() >= before.min(1));
+    let (whole, killed) = (cohort.written("whole"), cohort.written("killed"));
+    assert_eq!(
+        whole.keys().collect::<Vec<_>>(),
+        killed.keys().collect::<Vec<_>>()
+    );
+    for (name, bytes) in &whole {
+        assert!(killed[name] == *bytes, "{name}");
+    }
+}
+
+#[test]
+fn an_interrupt_ends_cleanly_and_the_rest_can_follow() {
+    let cohort = Cohort::of(16);
+    let child = start(&cohort, "out", &["--threads", "1"]);
+    wait_for_a_scan(&cohort, "out");
+    let sent = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    // It may just have been done.
+    if ended.status.code() == Some(130) {
+        let names = files(&cohort.path("out"));
+        assert!(
+            !names.keys().any(|name| name.contains(".voxmask-")),
+            "{names:?}"
+        );
+        assert!(!names.contains_key("cohort.html"));
+        let done = scans(&cohort, "out").len();
+        assert!((1..16).contains(&done));
+        let rest = cohort.prepare("out", &["--resume"]).expect(0);
+        assert_eq!(rest.stderr.matches("(kept)").count(), done);
+    }
+    assert_eq!(scans(&cohort, "out").len(), 16);
+}
+
+#[test]
+fn strict_thresholds_give_1_name_the_measure_and_change_no_mask() {
+    let cohort = Cohort::of(2);
+    cohort.prepare("out", &[]).expect(0);
+    let flags = ["--strict=on", "--min-foreground-share=0.99"];
+    let missed = cohort.prepare("strict", &flags).expect(1);
+    let named = missed
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("missed: scan-"));
+    let named: Vec<&str> = named
+        .filter(|line| line.contains("small-foreground"))
+        .collect();
+    assert_eq!(named.len(), 2, "{}", missed.stderr);
+    assert!(named[0].contains("below 0.99"), "{named:?}");
+    let (plain, strict) = (cohort.written("out"), cohort.written("strict"));
+    for (name, bytes) in plain.iter().filter(|(name, _)| name.ends_with(".nii.gz")) {
+        assert!(strict[name] == *bytes, "{name}");
+    }
+}
+
+#[test]
+fn copies_are_worked_on_once_and_counted() {
+    let cohort = Cohort::of(2);
+    for n in 0..3 {
+        let copy = cohort.path(&format!("in/copy{n}.nii.gz"));
+        std::fs::copy(cohort.path("in/s0.nii.gz"), copy).unwrap();
+    }
+    let report = cohort.path("report.json");
+    cohort
+        .prepare("out", &["--report", report.to_str().unwrap()])
+        .expect(0);
+    let totals = read_json(&report)["result"]["totals"].clone();
+    let count = |key: &str| totals[key].as_u64().unwrap();
+    assert_eq!((count("scans"), count("done"), count("copies")), (5, 2, 3));
+}
+
+#[test]
+fn a_scan_that_needs_more_memory_than_there_may_be_is_left_out_with_75() {
+    let cohort = Cohort::of(1);
+    let refused = cohort.prepare("out", &["--memory=200M"]).expect(75);
+    assert!(
+        refused.stderr.contains("raise --memory"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn results_lie_by_subject_when_asked_for() {
+    let cohort = Cohort::of(1);
+    let anat = cohort.path("in/sub-01/ses-2/anat");
+    std::fs::create_dir_all(&anat).unwrap();
+    let scan = anat.join("sub-01_ses-2_T1w.nii.gz");
+    std::fs::rename(cohort.path("in/s0.nii.gz"), scan).unwrap();
+    cohort.prepare("out", &["--naming=subject"]).expect(0);
+    let folder = cohort.path("out/sub-01/ses-2/sub-01_ses-2_T1w");
+    assert!(folder.join("foreground.nii.gz").exists());
+    let report = read_json(&folder.join("scan.json"));
+    assert_eq!(report["result"]["id"], "sub-01_ses-2_T1w");
+}
+
+#[test]
+fn references_give_agreement_and_figures_of_each_site() {
+    let cohort = Cohort::of(2);
+    let mut table = "scan,site,region,reference\n".to_owned();
+    for (n, site) in ["north", "south"].iter().enumerate() {
+        let affine = if n % 2 == 0 { PLAIN } else { oblique() };
+        let reference = cohort.path(&format!("r{n}.nii.gz"));
+        Phantom::ball([30 + 2 * n, 28, 20 + n], affine).write(&reference);
+        table.push_str(&format!("in/s{n}.nii.gz,{site},head,r{n}.nii.gz\n"));
+    }
+    std::fs::write(cohort.path("t.csv"), table).unwrap();
+    let mut arguments = cohort.arguments("out", &["--report", "-", "--quiet"]);
+    arguments.splice(
+        ..2,
+        [
+            "--table".to_owned(),
+            cohort.path("t.csv").display().to_string(),
+        ],
+    );
+    let report: Value = serde_json::from_str(&run("prepare", arguments).expect(0).stdout).unwrap();
+    let sites = report["result"]["sites"].as_array().unwrap();
+    let names: Vec<&str> = sites.iter().map(|s| s["site"].as_str().unwrap()).collect();
+    assert_eq!(names, ["north", "south", "all"]);
+    assert_eq!(sites[2]["scans"], 2);
+    let mean = sites[0]["dice_mean"].as_f64().unwrap() + sites[1]["dice_mean"].as_f64().unwrap();
+    assert!((sites[2]["dice_mean"].as_f64().unwrap() - mean / 2.0).abs() < 1e-9);
+    assert!(sites[0]["dice_mean"].as_f64().unwrap() > 0.5);
+}
+
+#[test]
+fn a_planted_name_is_in_no_output_no_log_and_no_page() {
+    const NAME: &str = "Zyxwvut^Quirinia";
+    let cohort = Cohort::of(0);
+    let folder = cohort.path(&format!("in/{NAME}/{NAME}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    for n in 0..2_usize {
+        let head = Phantom::head([30 + n, 28, 20], oblique());
+        let voxels: Vec<u8> = head
+            .values
+            .iter()
+            .flat_map(|&v| (v as i16).to_le_bytes())
+            .collect();
+        let mut file = phantom::nifti(head.shape, head.affine, (4, 16), &voxels);
+        // data_type, db_name, descrip, aux_file, intent_name: every field of text.
+        for (at, length) in [(4, 10), (14, 18), (148, 80), (228, 24), (328, 16)] {
+            put(&mut file, at, &NAME.as_bytes()[..length.min(NAME.len())]);
+        }
+        // No place in the world, so that there is something to remark.
+        put(&mut file, 252, &[0; 4]);
+        phantom::write(&folder.join(format!("{NAME}{n}.nii.gz")), &file);
+    }
+    std::fs::write(folder.join(format!("{NAME}-broken.nii")), NAME.repeat(100)).unwrap();
+    std::fs::write(folder.join(format!("{NAME}-empty.nii")), "").unwrap();
+    let output = cohort.path("out");
+    let report = cohort.path("report.json");
+    let flags = [
+        "--report",
+        report.to_str().unwrap(),
+        "--patches",
+        r#"{"patch_shape": [8, 8, 8], "sampling": "random", "count": 2, "format": "nifti"}"#,
+    ];
+    let done = cohort.prepare("out", &flags).expect(65);
+    assert_eq!(scans(&cohort, "out").len(), 2);
+    let mut written = files(&output);
+    written.insert("log".to_owned(), done.stderr.into_bytes());
+    written.insert("stdout".to_owned(), done.stdout.into_bytes());
+    written.insert("report.json".to_owned(), std::fs::read(&report).unwrap());
+    // Ten letters fit the shortest field.
+    let part = NAME.as_bytes()[..7].to_ascii_lowercase();
+    for (name, bytes) in written {
+        let holds = |bytes: &[u8]| bytes.to_ascii_lowercase().windows(7).any(|w| w == part);
+        assert!(!name.contains(NAME) && !holds(&bytes), "{name}");
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let mut plain = Vec::new();
+            let mut decoder = flate2::read::MultiGzDecoder::new(&bytes[..]);
+            std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+            assert!(!holds(&plain), "{name}");
+        }
+    }
+}
+
+#[test]
+fn reports_keep_to_the_schema() {
+    let cohort = Cohort::of(2);
+    let printed = |which: &str| -> Value {
+        let schema = run("prepare", [format!("--print-schema={which}")])
+            .expect(0)
+            .stdout;
+        serde_json::from_str(&schema).unwrap()
+    };
+    let report = cohort.path("report.json");
+    let flags = ["--report", report.to_str().unwrap(), "--patches={}"];
+    cohort.prepare("out", &flags).expect(0);
+    let report = read_json(&report);
+    let validator = jsonschema::validator_for(&printed("report")).unwrap();
+    let faults: Vec<String> = validator
+        .iter_errors(&report)
+        .map(|e| e.to_string())
+        .collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    let mut config = report["config"].clone();
+    config["output"] = "x".into();
+    let validator = jsonschema::validator_for(&printed("config")).unwrap();
+    let faults: Vec<String> = validator
+        .iter_errors(&config)
+        .map(|e| e.to_string())
+        .collect();
+    assert!(faults.is_empty(), "{faults:?}");
+}
+
+#[test]
+fn the_ledger_says_what_was_written_and_notices_what_was_changed() {
+    let cohort = Cohort::of(2);
+    std::fs::write(cohort.path("in/broken.nii"), "x").unwrap();
+    cohort.prepare("out", &[]).expect(65);
+    let output = cohort.path("out");
+    let ledger = output.join("ledger.jsonl");
+    let entries = voxmask::ledger::read(&ledger).unwrap();
+    let mut codes: Vec<u8> = entries.iter().map(|entry| entry.exit_code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 0, 65]);
+    let found = voxmask::ledger::verify(&entries, &output).unwrap();
+    assert!(found.missing.is_empty() && found.found == 8, "{found:?}");
+    let (_, scan) = scans(&cohort, "out").pop_first().unwrap();
+    std::fs::write(scan.folder.join("picture.png"), "changed").unwrap();
+    let found = voxmask::ledger::verify(&entries, Path::new(&output)).unwrap();
+    let roles: Vec<&str> = found.missing.iter().map(|m| m.role.as_str()).collect();
+    assert_eq!(roles, ["picture"]);
+}
