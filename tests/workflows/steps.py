@@ -92,10 +92,14 @@ def assert_same_results(name: str, found: Path, by_hand: Path) -> None:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """The bytes of a file, or of all files of a folder by their paths in it."""
+    """The bytes of a file, or of all files of a folder by their paths in it.
+
+    Snakemake's own mark in a folder that it made does not count.
+    """
     if path.is_file():
         return {"": path.read_bytes()}
-    files = {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    found = (p for p in path.rglob("*") if p.is_file() and p.name != ".snakemake_timestamp")
+    files = {str(p.relative_to(path)): p.read_bytes() for p in found}
     assert files, f"{path} has no files"
     return files
 

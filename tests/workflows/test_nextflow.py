@@ -22,20 +22,20 @@ STEPS_OF_A_SCAN = 5
 
 
 def run(
-    folder: Path, environment: dict[str, str], *arguments: object, expected: int = 0
+    folder: Path, environment: dict[str, str], *arguments: object, profile: str = "test", expected: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """Runs the pipeline in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        command(*arguments), cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command(*arguments, profile=profile), cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == expected, done.stdout + done.stderr
     return done
 
 
-def command(*arguments: object) -> list[str]:
-    """The command line that runs the pipeline with the test profile and a trace."""
-    fixed = ["nextflow", "run", PIPELINE, "-profile", "test", "-with-trace", "trace.txt"]
+def command(*arguments: object, profile: str = "test") -> list[str]:
+    """The command line that runs the pipeline with a trace."""
+    fixed = ["nextflow", "run", PIPELINE, "-profile", profile, "-with-trace", "trace.txt"]
     return [str(a) for a in (*fixed, *arguments)]
 
 
@@ -212,10 +212,9 @@ def test_a_full_memory_is_tried_again_with_more(
     stand_in.chmod(0o755)
     environment = nextflow | {"PATH": f"{stand_in.parent}:{nextflow['PATH']}"}
     sheet = write_sheet(tmp_path / "samples.csv", [{"id": "ct", "image": scans["ct_coarse"]}])
-    fields = ["-process.resourceLimits=", "--skip_multiqc", "--skip_patches"]
     configuration = tmp_path / "trace.config"
     configuration.write_text("trace.fields = 'name,status,exit,attempt,memory'\n")
-    run(tmp_path, environment, "--input", sheet, "-c", configuration, *fields[1:])
+    run(tmp_path, environment, "--input", sheet, "-c", configuration, "--skip_multiqc", "--skip_patches")
     tries = [row for row in trace(tmp_path) if "SEGMENTFOREGROUND" in row["name"]]
     found = [(row["status"], row["exit"], row["attempt"]) for row in tries]
     assert found == [("FAILED", "75", "1"), ("COMPLETED", "0", "2")]
@@ -227,7 +226,7 @@ def test_a_gpu_that_is_not_there_fails_the_scan_once(
     if Path("/dev/nvidia0").exists():
         pytest.skip("this machine has a GPU")
     sheet = write_sheet(tmp_path / "samples.csv", [{"id": "ct", "image": scans["ct_coarse"]}])
-    run(tmp_path, nextflow, "--input", sheet, "-profile", "test,gpu", "--skip_multiqc", expected=1)
+    run(tmp_path, nextflow, "--input", sheet, "--skip_multiqc", profile="test,gpu", expected=1)
     assert [(row["name"], row["exit"]) for row in trace(tmp_path)] == [
         ("SCANMASKS:SEGMENTFOREGROUND (ct)", "69")
     ]

@@ -2,12 +2,12 @@
 // Foreground, anonymization area, patches and measures of CT and MR volumes
 //
 
-include { RESAMPLE                            } from '../../../modules/voxmask/resample/main'
-include { SEGMENTFOREGROUND                   } from '../../../modules/voxmask/segmentforeground/main'
-include { SEGMENTANONYMIZATIONAREA            } from '../../../modules/voxmask/segmentanonymizationarea/main'
-include { CROPPATCHES                         } from '../../../modules/voxmask/croppatches/main'
-include { QAMETRICS as QAMETRICS_FOREGROUND   } from '../../../modules/voxmask/qametrics/main'
-include { QAMETRICS as QAMETRICS_AREA         } from '../../../modules/voxmask/qametrics/main'
+include { RESAMPLE                          } from '../../../modules/voxmask/resample/main'
+include { SEGMENTFOREGROUND                 } from '../../../modules/voxmask/segmentforeground/main'
+include { SEGMENTANONYMIZATIONAREA          } from '../../../modules/voxmask/segmentanonymizationarea/main'
+include { CROPPATCHES                       } from '../../../modules/voxmask/croppatches/main'
+include { QAMETRICS as QAMETRICS_FOREGROUND } from '../../../modules/voxmask/qametrics/main'
+include { QAMETRICS as QAMETRICS_AREA       } from '../../../modules/voxmask/qametrics/main'
 
 workflow SCANMASKS {
     take:
@@ -16,60 +16,61 @@ workflow SCANMASKS {
     val_crop // boolean: cut patches
 
     main:
-    ch_image = ch_scan.map { meta, image, _foreground, _area -> [meta, image] }
-    ch_reports = channel.empty()
+    ch_modality = ch_scan.map { meta, _file, _fg, _area -> [meta, meta.modality ?: 'auto'] }
+    ch_foreground_reference = ch_scan.map { meta, _file, fg, _area -> [meta, fg] }
+    ch_area_reference = ch_scan.map { meta, _file, _fg, area -> [meta, area] }
 
+    image = ch_scan.map { meta, file, _fg, _area -> [meta, file] }
+    report = channel.empty()
     if (val_resample) {
-        RESAMPLE(ch_image.map { meta, image -> [meta, image, []] })
-        ch_image = RESAMPLE.out.image
-        ch_reports = ch_reports.mix(RESAMPLE.out.report.map { meta, report -> [meta, 'resample', report] })
+        RESAMPLE(image.map { meta, file -> [meta, file, []] })
+        image = RESAMPLE.out.image
+        report = RESAMPLE.out.report.map { meta, json -> [meta, 'resample', json] }
     }
 
-    ch_modality = ch_scan.map { meta, _image, _foreground, _area -> [meta, meta.modality ?: 'auto'] }
-    SEGMENTFOREGROUND(ch_image.join(ch_modality))
-    ch_foreground = SEGMENTFOREGROUND.out.mask
+    SEGMENTFOREGROUND(image.join(ch_modality))
+    foreground = SEGMENTFOREGROUND.out.mask
 
-    SEGMENTANONYMIZATIONAREA(ch_image.join(ch_foreground).join(ch_modality))
-    ch_area = SEGMENTANONYMIZATIONAREA.out.mask
+    SEGMENTANONYMIZATIONAREA(image.join(foreground).join(ch_modality))
+    anonymization_area = SEGMENTANONYMIZATIONAREA.out.mask
+    picture = SEGMENTANONYMIZATIONAREA.out.picture
 
-    ch_patches = channel.empty()
+    patches = channel.empty()
     if (val_crop) {
-        CROPPATCHES(ch_image.join(ch_foreground).join(ch_area))
-        ch_patches = CROPPATCHES.out.patches
-        ch_reports = ch_reports.mix(CROPPATCHES.out.report.map { meta, report -> [meta, 'crop-patches', report] })
+        CROPPATCHES(image.join(foreground).join(anonymization_area))
+        patches = CROPPATCHES.out.patches
+        report = report.mix(CROPPATCHES.out.report.map { meta, json -> [meta, 'crop-patches', json] })
     }
 
-    ch_reference = ch_scan.map { meta, _image, foreground, area -> [meta, foreground, area] }
     QAMETRICS_FOREGROUND(
-        ch_foreground.join(ch_image).join(ch_reference).map { meta, mask, image, reference, _area -> [meta, mask, image, reference, []] }
+        foreground.join(image).join(ch_foreground_reference).map { meta, mask, file, reference -> [meta, mask, file, reference, []] }
     )
     QAMETRICS_AREA(
-        ch_area.join(ch_image).join(ch_reference).map { meta, mask, image, _foreground, reference -> [meta, mask, image, reference, []] }
+        anonymization_area.join(image).join(ch_area_reference).map { meta, mask, file, reference -> [meta, mask, file, reference, []] }
     )
 
-    ch_reports = ch_reports.mix(
-        SEGMENTFOREGROUND.out.report.map { meta, report -> [meta, 'segment-foreground', report] },
-        SEGMENTANONYMIZATIONAREA.out.report.map { meta, report -> [meta, 'segment-anonymization-area', report] },
-        QAMETRICS_FOREGROUND.out.report.map { meta, report -> [meta, 'qa-metrics foreground', report] },
-        QAMETRICS_AREA.out.report.map { meta, report -> [meta, 'qa-metrics anonymization-area', report] },
+    report = report.mix(
+        SEGMENTFOREGROUND.out.report.map { meta, json -> [meta, 'segment-foreground', json] },
+        SEGMENTANONYMIZATIONAREA.out.report.map { meta, json -> [meta, 'segment-anonymization-area', json] },
+        QAMETRICS_FOREGROUND.out.report.map { meta, json -> [meta, 'qa-metrics foreground', json] },
+        QAMETRICS_AREA.out.report.map { meta, json -> [meta, 'qa-metrics anonymization-area', json] },
     )
-
-    ch_result = ch_foreground.mix(
+    result = foreground.mix(
         SEGMENTFOREGROUND.out.picture,
         SEGMENTFOREGROUND.out.probability,
-        ch_area,
-        SEGMENTANONYMIZATIONAREA.out.picture,
+        anonymization_area,
+        picture,
         SEGMENTANONYMIZATIONAREA.out.probability,
-        ch_patches,
-        ch_reports.map { meta, _step, report -> [meta, report] },
+        patches,
+        report.map { meta, _step, json -> [meta, json] },
     )
 
     emit:
-    image              = ch_image // channel: [ val(meta), path(image) ], on the grid of the masks
-    foreground         = ch_foreground // channel: [ val(meta), path(mask) ]
-    anonymization_area = ch_area // channel: [ val(meta), path(mask) ]
-    patches            = ch_patches // channel: [ val(meta), path(folder) ]
-    picture            = SEGMENTANONYMIZATIONAREA.out.picture // channel: [ val(meta), path(png) ]
-    result             = ch_result // channel: [ val(meta), path(file or folder) ], everything that was made but the image
-    report             = ch_reports // channel: [ val(meta), val(step), path(json) ]
+    image // channel: [ val(meta), path(image) ], on the grid of the masks
+    foreground // channel: [ val(meta), path(mask) ]
+    anonymization_area // channel: [ val(meta), path(mask) ]
+    patches // channel: [ val(meta), path(folder) ]
+    picture // channel: [ val(meta), path(png) ]
+    result // channel: [ val(meta), path(file or folder) ], everything that was made but the image
+    report // channel: [ val(meta), val(step), path(json) ]
 }
