@@ -2,6 +2,9 @@
 PYTHON ?= python3
 STEPS := resample segment-foreground segment-anonymization-area crop-patches qa-metrics prepare
 VENV := .venv-tests
+# Workflow engines; those of its tests that need nothing but Java, Maven and Python.
+WORKFLOWS := .venv-workflows
+LOCAL_WORKFLOWS := tests/workflows/test_nextflow.py tests/workflows/test_snakemake.py
 DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
 
 # ONNX Runtime and the libraries of the cohort's page into lib/, the executables into target/release.
@@ -19,15 +22,21 @@ picture: demo
 	mkdir -p docs
 	cp demo/mr_head_defaced/picture.png docs/picture.png
 
-# Rust's tests, those that ask other tools for their opinion, and those of the training code that
-# need no PyTorch (all of them: make -C models/training check).
-test: setup $(VENV)/ready
+# Rust's tests, those that ask other tools for their opinion, those of the training code that need no
+# PyTorch (all of them: make -C models/training check), and Nextflow and Snakemake on this machine.
+test: setup $(VENV)/ready $(WORKFLOWS)/ready
 	cargo test --locked
 	$(VENV)/bin/python -m pytest -q tests/peers tests/orientation
 	$(VENV)/bin/python -m pytest -q tests/cohort
 	cd models/training && \
 	  ../../$(VENV)/bin/python -m pytest -q tests/test_channels.py tests/test_scan.py tests/test_scores.py \
 	    tests/test_flags.py
+	$(WORKFLOWS)/bin/python -m pytest -q -rs $(LOCAL_WORKFLOWS)
+
+# Every workflow engine, container and wheel; what this machine cannot be set up for is skipped, and
+# said. Installs Debian packages. ONLY names some of the files.
+test-workflows: setup $(WORKFLOWS)/ready
+	$(WORKFLOWS)/bin/python -m pytest -q -rs $(or $(ONLY),tests/workflows)
 
 # Format, clippy, documentation, licences; warnings are errors. Units stand in brackets, as in [mm],
 # which rustdoc takes for broken links.
@@ -72,8 +81,13 @@ $(VENV)/ready: tests/peers/requirements.txt tests/cohort/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check $(foreach file,$^,-r $(file))
 	touch $@
 
+$(WORKFLOWS)/ready: tests/workflows/requirements.txt
+	$(PYTHON) -m venv $(WORKFLOWS)
+	$(WORKFLOWS)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 # A debug build: it takes half the time, and checks as much.
 target/tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny
 
-.PHONY: setup demo picture test lint schemas bench sweep site-check train evaluate flags fine-tune
+.PHONY: setup demo picture test test-workflows lint schemas bench sweep site-check train evaluate flags fine-tune
