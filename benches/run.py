@@ -91,11 +91,16 @@ def voxmask_tasks(volume: Path, scratch: Path, threads: int) -> list[Task]:
         "qa-metrics": ["--input", foreground, "--image", volume],
         "resample": ["--input", volume, "--output", resampled, "--spacing", spacing],
     }
+    # A training set out of one scan: many large patches, resampled on the way.
+    random = ["--sampling", "random", "--count", 64, "--patch-shape", "160,160,160"]
+    training = [*flags["crop-patches"][:-1], scratch / "training", *random, "--spacing", "1,1,1"]
     common = ["--threads", threads, "--device", "cpu", "--overwrite", "--quiet"]
     programs = ROOT / "target/release"
+    calls = [(f"voxmask-{step}", step, own) for step, own in flags.items()]
+    calls.append(("  64 patches of 160³ at 1 mm", "crop-patches", training))
     return [
-        Task(f"voxmask-{step}", [str(x) for x in [programs / f"voxmask-{step}", *own, *common]])
-        for step, own in flags.items()
+        Task(name, [str(x) for x in [programs / f"voxmask-{step}", *own, *common]])
+        for name, step, own in calls
     ]
 
 

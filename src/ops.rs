@@ -6,6 +6,7 @@
 pub mod boundary;
 pub mod components;
 pub mod constant_area;
+pub mod covering;
 pub mod distance;
 pub mod extent;
 pub mod interpolate;
@@ -13,6 +14,7 @@ pub mod morphology;
 pub mod overlap;
 pub mod plausibility;
 pub mod skin;
+pub mod packed_mask;
 pub mod surface;
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! [`read_image`], [`read_mask`] and [`read_label_map`] check a file once; what they give back is
 //! three-dimensional, finite and lies on an invertible affine.
 
+use rayon::prelude::*;
+
 pub mod bounding_box;
 pub mod canonical;
 pub mod coarse_grid;
@@ -71,6 +73,11 @@ pub struct Scaled<T> {
     pub intercept: f32,
 }
 
+/// Voxels that one task looks at.
+const RUN: usize = 4096;
+/// The range of no value.
+const NO_RANGE: [f32; 2] = [f32::INFINITY, f32::NEG_INFINITY];
+
 impl Samples {
     /// Number of voxels.
     pub fn len(&self) -> usize {
@@ -93,6 +100,19 @@ impl Samples {
             Self::U16(scaled) => scaled.real(scaled.stored[n]),
             Self::F32(values) => values[n],
         }
+    }
+
+    /// Lowest and highest real value; the first is above the second without any voxel.
+    pub fn range(&self) -> [f32; 2] {
+        let starts = (0..self.len()).into_par_iter().step_by(RUN);
+        let ranges = starts.map(|start| {
+            let mut run = [0.0; RUN];
+            let run = &mut run[..RUN.min(self.len() - start)];
+            self.read_run(start, run);
+            run.iter()
+                .fold(NO_RANGE, |[low, high], &v| [low.min(v), high.max(v)])
+        });
+        ranges.reduce(|| NO_RANGE, |a, b| [a[0].min(b[0]), a[1].max(b[1])])
     }
 
     /// Real values of the run of voxels from `start` on, as many as `run` holds.

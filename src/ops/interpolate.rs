@@ -158,6 +158,65 @@ pub fn resample_above(values: &Volume<f32>, grid: &Geometry, threshold: f32) -> 
     })
 }
 
+/// Real values of an image at the voxels of `grid`, linearly and averaged where it coarsens, `i`
+/// fastest; not rounded to the type that the image is stored in. `fill` lies outside.
+///
+/// # Errors
+/// As [`resample`].
+pub fn resample_values(image: &Image, grid: &Geometry, fill: f32) -> Result<Vec<f32>> {
+    let map = GridMap::between(&image.geometry, grid)?;
+    let Some(axes) = map.axes() else {
+        return resample_real(image, grid, fill);
+    };
+    let plan = separable::Plan::new(&map, &axes, Kernel::Linear, Coarsening::Average);
+    Ok(match &image.samples {
+        Samples::I16(scaled) => interpolate_real(scaled, &plan, fill),
+        Samples::U16(scaled) => interpolate_real(scaled, &plan, fill),
+        Samples::F32(values) => separable::interpolate(values, &plan, fill, |value| value),
+    })
+}
+
+fn interpolate_real<T: Sample>(scaled: &Scaled<T>, plan: &separable::Plan, fill: f32) -> Vec<f32> {
+    let (slope, intercept) = (scaled.slope, scaled.intercept);
+    let fill = (fill - intercept) / slope;
+    separable::interpolate(&scaled.stored, plan, fill, |v| slope * v + intercept)
+}
+
+fn resample_real(image: &Image, grid: &Geometry, fill_value: f32) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; image.samples.len()];
+    image.samples.read_run(0, &mut values);
+    let resampling = Resampling {
+        fill_value,
+        ..Resampling::LINEAR
+    };
+    let map = GridMap::between(&image.geometry, grid)?;
+    Ok(resample_stored(&values, &map, resampling))
+}
+
+/// Marks the voxels of `grid` of which at least the share `least` lies in the mask.
+///
+/// # Errors
+/// As [`resample`].
+pub fn resample_share(mask: &Mask, grid: &Geometry, least: f32) -> Result<Mask> {
+    let map = GridMap::between(&mask.geometry, grid)?;
+    let mark = |share: f32| u8::from(share >= least);
+    let voxels = match map.axes() {
+        Some(axes) => {
+            let plan = separable::Plan::new(&map, &axes, Kernel::Linear, Coarsening::Average);
+            separable::interpolate(&mask.voxels, &plan, 0.0, mark)
+        }
+        None => {
+            let values: Vec<f32> = mask.voxels.iter().map(|&v| v.into()).collect();
+            let shares = resample_stored(&values, &map, Resampling::LINEAR);
+            shares.into_iter().map(mark).collect()
+        }
+    };
+    Ok(Mask {
+        voxels,
+        geometry: grid.clone(),
+    })
+}
+
 /// Resamples stored integers: a weighted mean commutes with slope and intercept.
 fn resample_scaled<T: Sample>(
     scaled: &Scaled<T>,
@@ -375,6 +434,37 @@ mod tests {
             ..resampling
         };
         assert_eq!(resample(&scan, &finer, below).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn values_are_not_rounded_to_the_stored_type() {
+        let scan = Image {
+            samples: Samples::I16(Scaled {
+                stored: vec![0, 1, 3],
+                slope: 2.0,
+                intercept: -5.0,
+            }),
+            geometry: grid([3, 1, 1], [1.0, 1.0, 1.0]),
+        };
+        let finer = grid([7, 1, 1], [0.5, 1.0, 1.0]);
+        let found = resample_values(&scan, &finer, -9.0).unwrap();
+        assert_eq!(found, [-5.0, -4.0, -3.0, -1.0, 1.0, -9.0, -9.0]);
+        let turned = oblique_grid([2, 1, 1], [1.0, 1.0, 1.0]);
+        assert_eq!(resample_values(&scan, &turned, 0.0).unwrap()[0], -5.0);
+    }
+
+    #[test]
+    fn a_share_of_a_mask_is_what_averaging_says() {
+        // New voxels are two wide: the box of sqrt(3) voxels, integrated over linear interpolation.
+        let fine = mask(grid([8, 1, 1], [1.0, 1.0, 1.0]), |[i, _, _]| i < 3);
+        let coarse = moved(grid([4, 1, 1], [2.0, 1.0, 1.0]), [0.25, 0.0, 0.0]);
+        let half = resample_share(&fine, &coarse, 0.4).unwrap();
+        let any = resample_share(&fine, &coarse, 0.001).unwrap();
+        assert_eq!(half.voxels, [1, 1, 0, 0]);
+        assert_eq!(any.voxels, [1, 1, 0, 0]);
+        let trace = mask(grid([8, 1, 1], [1.0, 1.0, 1.0]), |[i, _, _]| i == 3);
+        let found = resample_share(&trace, &coarse, 0.001).unwrap();
+        assert_eq!(found.voxels, [0, 1, 1, 0]);
     }
 
     #[test]

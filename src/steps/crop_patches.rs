@@ -1,20 +1,26 @@
 //! Cuts patches for training out of where the body is.
 //!
 //! In: an image and, if there are, its foreground and anonymization area on the same grid. Out: a
-//! folder with, for each patch, the image as `float32`, its loss mask as `uint8` (1 where a network
-//! may be asked to reconstruct; 0 where a de-identification tool altered the scan and outside the
-//! scan), and a line of `index.jsonl`. A patch that is larger than the scan is filled up with the
-//! scan's lowest value.
+//! folder with, for each patch, the image and its loss mask as `uint8` (1 where a network may be
+//! asked to reconstruct; 0 where a de-identification tool altered the scan and outside the scan),
+//! and an index as JSON lines and as a table. A patch that is larger than the scan is filled up with
+//! the scan's lowest value.
 //!
 //! Grid sampling covers every foreground voxel with few patches; random sampling draws centres
-//! uniformly over the foreground and moves a patch only as far as it takes to stay in the scan.
+//! uniformly over the foreground, or places uniformly among those with enough of it. The scan is
+//! read once, and resampled patch by patch, so that memory stays near its size.
 
+mod dtype;
+mod format;
+mod index;
+mod intensity;
 mod npy;
 mod patch;
 mod patch_shape;
+mod reading;
 mod sampling;
+mod zarr;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -24,14 +30,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::file;
-use crate::ops::interpolate::{self, Resampling};
 use crate::report::Measure;
 use crate::step::{Context, FileArgument, FileKind, Step};
-use crate::volume::{self, BoundingBox, Image, Mask, Orientation, Samples, Scaled};
-use crate::volume::{Geometry, Spacing, Summary};
-use patch::{Entry, Scan};
+use crate::volume::{Spacing, Summary};
+pub use dtype::Dtype;
+pub use format::Format;
+use format::PatchFiles;
+use index::Entry;
+use intensity::Intensity;
+pub use intensity::{Normalization, Window};
+use patch::Scan;
 pub use patch_shape::PatchShape;
-use sampling::{Draw, Start};
+use sampling::{Place, Wish};
 
 /// The step.
 pub struct CropPatches;
@@ -56,24 +66,36 @@ pub struct Config {
     /// Voxels of a patch along i, j, k.
     #[arg(long, value_name = "I,J,K")]
     pub patch_shape: PatchShape,
-    /// Turn the scan to RAS and resample it to this spacing first [mm].
+    /// Turn the scan to RAS and resample it to this spacing on the way [mm].
     #[arg(long, value_name = "MM,MM,MM")]
     pub spacing: Option<Spacing>,
     /// How places are chosen.
     #[arg(long, value_enum)]
     pub sampling: Sampling,
-    /// Patches to draw; random sampling only.
+    /// Patches to draw; not for grid sampling.
     #[arg(long, value_name = "N")]
     pub count: usize,
     /// Start of the random numbers; the same seed draws the same patches.
     #[arg(long, value_name = "N")]
     pub seed: u64,
+    /// Share of a patch, from 0 to 1, that must be body; some of it always is.
+    #[arg(long, value_name = "SHARE")]
+    pub minimum_foreground: f64,
+    /// What happens to a random patch that reaches beyond the scan.
+    #[arg(long, value_enum)]
+    pub border: Border,
+    /// What is done to intensities.
+    #[arg(long, value_enum)]
+    pub normalization: Normalization,
+    /// Lowest and highest intensity that window normalization tells apart [the scan's units].
+    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
+    pub window: Window,
+    /// Type of the patches' values.
+    #[arg(long, value_enum)]
+    pub dtype: Dtype,
     /// File format of the patches.
     #[arg(long, value_enum)]
     pub format: Format,
-    /// Share of a patch, from 0 to 1, that must be body.
-    #[arg(long, value_name = "SHARE")]
-    pub minimum_foreground: f64,
 }
 
 impl Default for Config {
@@ -88,8 +110,12 @@ impl Default for Config {
             sampling: Sampling::Grid,
             count: 8,
             seed: 0,
-            format: Format::Npy,
             minimum_foreground: 0.0,
+            border: Border::Shift,
+            normalization: Normalization::None,
+            window: Window::DEFAULT,
+            dtype: Dtype::Float32,
+            format: Format::Npy,
         }
     }
 }
@@ -100,29 +126,25 @@ impl Default for Config {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampling {
-    /// Evenly, so that they cover the foreground.
+    /// So that few of them cover the foreground.
     Grid,
     /// With centres drawn uniformly over the foreground.
     Random,
+    /// Drawn uniformly among all places in the scan that hold enough foreground.
+    Anywhere,
 }
 
-/// File format of the patches.
+/// What happens to a random patch that reaches beyond the scan.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// NumPy arrays of shape (I, J, K).
-    Npy,
-    /// NIfTI with the patch's place in the world, `.nii.gz`.
-    Nifti,
+pub enum Border {
+    /// It is moved into the scan, as far as it takes.
+    Shift,
+    /// It stays where it is; outside the scan it holds the lowest value, and no loss.
+    Pad,
 }
-
-/// How often a patch with too little foreground is drawn anew.
-const DRAWS: usize = 100;
-
-/// Steps of a share when a mask is averaged on the way to a coarser grid.
-const SHARES: i16 = 1000;
 
 /// What was done.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -131,6 +153,10 @@ pub struct Report {
     pub count: usize,
     /// The grid that patches were cut from.
     pub grid: Summary,
+    /// Foreground voxels of that grid.
+    pub foreground_voxels: usize,
+    /// How a patch's values came out of the scan's.
+    pub intensity: Intensity,
     /// Foreground voxels that lie in at least one patch, of all foreground voxels.
     pub foreground_covered_share: Measure,
     /// Altered voxels in the patches, of all their voxels.
@@ -173,160 +199,96 @@ impl Step for CropPatches {
             let why = "--minimum-foreground must be a share from 0 to 1";
             return Err(Error::Config(why.to_owned()));
         }
+        if config.dtype == Dtype::Int16 && config.normalization != Normalization::None {
+            let why = "normalized values are fractions; choose --dtype float16 or float32";
+            return Err(Error::Config(why.to_owned()));
+        }
+        if config.dtype == Dtype::Float16 && config.format == Format::Nifti {
+            let why = "NIfTI has no float16; choose another --dtype, or --format npy or zarr";
+            return Err(Error::Config(why.to_owned()));
+        }
         Ok(())
     }
 
     fn run(config: &Config, context: &Context) -> Result<Report> {
         context.stage("reading");
-        let scan = read(config)?;
-        let scan = match config.spacing {
-            Some(spacing) => resampled(scan, spacing)?,
-            None => scan,
-        };
+        let scan = reading::read(config)?;
         context.stage("choosing patches");
-        let starts = choose(&scan, config);
-        if starts.is_empty() {
-            tracing::warn!("no patch holds enough foreground; the index is empty");
-        }
+        let places = choose(&scan, config);
         context.stage("writing patches");
         let mut entries = Vec::new();
         let fill = |folder: &Path| {
-            entries = write(&scan, &starts, config, folder)?;
-            write_index(&entries, folder)
+            entries = write(&scan, &places, config, folder)?;
+            index::write(&entries, folder)
         };
         file::folder::write_folder(&config.output, context.overwrite, is_ours, fill)?;
-        Ok(report(&scan, &starts, &entries, config))
+        Ok(report(&scan, &places, &entries, config))
     }
 }
 
 /// True for the names of files that this step writes.
 fn is_ours(name: &str) -> bool {
-    name == INDEX || name.starts_with("patch_")
+    name == index::LINES || name == index::TABLE || format::is_ours(name)
 }
 
-const INDEX: &str = "index.jsonl";
-
-fn read(config: &Config) -> Result<Scan> {
-    let image = volume::read_image(&config.input, None)?;
-    let mask = |path: &PathBuf| -> Result<Mask> {
-        let mask = volume::read_mask(path)?;
-        if !mask.geometry.same_grid(&image.geometry) {
-            return Err(Error::unusable(path, "does not lie on the image's grid"));
-        }
-        Ok(mask)
+fn choose(scan: &Scan, config: &Config) -> Vec<Place> {
+    let voxels: usize = config.patch_shape.voxels().iter().product();
+    let least = (config.minimum_foreground * voxels as f64).ceil() as usize;
+    let wish = Wish {
+        patch: config.patch_shape,
+        border: config.border,
+        foreground: least.max(1),
     };
-    let foreground = config.foreground.as_ref().map(mask).transpose()?;
-    let area = config.anonymization_area.as_ref().map(mask).transpose()?;
-    let foreground = foreground.unwrap_or_else(|| Mask {
-        voxels: vec![1; image.geometry.voxel_count()],
-        geometry: image.geometry.clone(),
-    });
-    Ok(Scan::new(image, foreground, area))
-}
-
-/// The scan in RAS at another spacing. Of the body counts what is at least half body; as altered,
-/// what has any part altered, since it went into the mean.
-fn resampled(scan: Scan, spacing: Spacing) -> Result<Scan> {
-    let image = scan.image.oriented(Orientation::RAS);
-    let grid = image.geometry.with_spacing(spacing);
-    let resampling = Resampling {
-        fill_value: scan.padding,
-        ..Resampling::LINEAR
-    };
-    let image = interpolate::resample(&image, &grid, resampling)?;
-    let foreground = with_share(scan.foreground, &grid, SHARES / 2)?;
-    let area = scan.area.map(|area| with_share(area, &grid, 1));
-    Ok(Scan::new(image, foreground, area.transpose()?))
-}
-
-/// Voxels of `grid` of which at least `least` parts in [`SHARES`] lie in the mask.
-fn with_share(mask: Mask, grid: &Geometry, least: i16) -> Result<Mask> {
-    let mask = mask.oriented(Orientation::RAS);
-    let stored = mask.voxels.par_iter().map(|&v| i16::from(v) * SHARES);
-    let shares = Image {
-        samples: Samples::I16(Scaled {
-            stored: stored.collect(),
-            slope: 1.0,
-            intercept: 0.0,
-        }),
-        geometry: mask.geometry,
-    };
-    let shares = interpolate::resample(&shares, grid, Resampling::LINEAR)?;
-    let Samples::I16(shares) = shares.samples else {
-        return Err(Error::Bug("resampling changed the type".to_owned()));
-    };
-    let voxels = shares.stored.par_iter().map(|&v| u8::from(v >= least));
-    Ok(Mask {
-        voxels: voxels.collect(),
-        geometry: grid.clone(),
-    })
-}
-
-fn choose(scan: &Scan, config: &Config) -> Vec<Start> {
-    let patch = config.patch_shape;
-    let volume: usize = patch.voxels().iter().product();
-    let least = config.minimum_foreground * volume as f64;
-    let enough = |start: &Start| {
-        let inside = scan.foreground_voxels(*start, patch.voxels());
-        inside > 0 && inside as f64 >= least
-    };
-    match config.sampling {
-        Sampling::Grid => {
-            let bounds = BoundingBox::around(&scan.foreground.voxels, scan.shape());
-            let starts = bounds.map(|b| sampling::grid(&b, patch, scan.shape()));
-            let starts = starts.unwrap_or_default().into_par_iter();
-            starts.filter(enough).collect()
-        }
-        Sampling::Random => {
-            let mut draw = Draw::new(&scan.foreground, patch, config.seed);
-            (0..config.count)
-                .filter_map(|_| (0..DRAWS).map_while(|_| draw.next()).find(&enough))
-                .collect()
-        }
-    }
-}
-
-fn write(scan: &Scan, starts: &[Start], config: &Config, folder: &Path) -> Result<Vec<Entry>> {
-    let numbered = starts.par_iter().enumerate();
-    numbered
-        .map(|(n, &start)| {
-            let patch = scan.cut(start, config.patch_shape.voxels());
-            let name = format!("patch_{n:04}");
-            match config.format {
-                Format::Npy => patch.write_npy(folder, &name),
-                Format::Nifti => patch.write_nifti(folder, &name),
+    let places = match config.sampling {
+        Sampling::Grid => sampling::grid(&scan.foreground, wish),
+        sampling => {
+            let request = (sampling, config.count, config.seed);
+            let places = sampling::drawn(&scan.foreground, wish, request);
+            if places.len() < config.count {
+                let (found, wanted) = (places.len(), config.count);
+                tracing::warn!("{found} of {wanted} patches with enough foreground were found");
             }
-        })
-        .collect()
-}
-
-fn write_index(entries: &[Entry], folder: &Path) -> Result<()> {
-    let mut lines = String::new();
-    for entry in entries {
-        let line = serde_json::to_string(entry).map_err(|e| Error::Bug(e.to_string()))?;
-        let _ = writeln!(lines, "{line}");
+            places
+        }
+    };
+    if places.is_empty() {
+        tracing::warn!("no patch holds enough foreground; the index is empty");
     }
-    let write = |writer: &mut dyn std::io::Write| writer.write_all(lines.as_bytes());
-    file::write_whole(&folder.join(INDEX), false, write)
+    places
 }
 
-fn report(scan: &Scan, starts: &[Start], entries: &[Entry], config: &Config) -> Report {
-    let patch = config.patch_shape;
-    let used = scan.used(starts, patch.voxels());
-    let voxels = scan.foreground.voxels.par_iter().zip(&used);
-    let (body, covered) = voxels
-        .map(|(&body, &used)| (usize::from(body), usize::from(body & used)))
-        .reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    let used_count: usize = used.par_iter().map(|&v| usize::from(v)).sum();
-    let whole = sampling::grid(&BoundingBox::whole(scan.shape()), patch, scan.shape()).len();
+fn write(scan: &Scan, places: &[Place], config: &Config, folder: &Path) -> Result<Vec<Entry>> {
+    let shape = config.patch_shape.voxels();
+    let kind = (config.format, config.dtype);
+    let files = PatchFiles::begin(folder, kind, (places.len(), shape))?;
+    let mut entries = Vec::with_capacity(places.len());
+    // One patch a thread at a time: what is interpolated within a patch runs on all threads too.
+    for some in places.chunks(rayon::current_num_threads()) {
+        let numbered = (entries.len()..).zip(some).collect::<Vec<_>>();
+        let written = numbered
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|(n, &place)| files.write(scan.cut(place, shape)?, n));
+        entries.extend(written.collect::<Result<Vec<_>>>()?);
+    }
+    Ok(entries)
+}
+
+fn report(scan: &Scan, places: &[Place], entries: &[Entry], config: &Config) -> Report {
+    let used = scan.used(places, config.patch_shape.voxels());
+    let (body, covered) = (scan.foreground.count(), scan.foreground.count_shared(&used));
+    let voxels = scan.grid.voxel_count();
+    let whole = sampling::whole_scan_count(scan.grid.shape, config.patch_shape);
     let altered: f64 = entries.iter().map(|entry| entry.altered_share).sum();
     let altered = (!entries.is_empty()).then(|| altered / entries.len() as f64);
     Report {
         count: entries.len(),
-        grid: scan.image.geometry.summary(),
+        grid: scan.grid.summary(),
+        foreground_voxels: body,
+        intensity: scan.intensity,
         foreground_covered_share: Measure::share(covered, body, "the foreground is empty"),
         altered_share: Measure::new(altered, "there are no patches"),
-        unused_share: (used.len() - used_count) as f64 / used.len() as f64,
+        unused_share: (voxels - used.count()) as f64 / voxels as f64,
         whole_scan_count: whole,
         saved_share: (whole as f64 - entries.len() as f64) / whole as f64,
     }

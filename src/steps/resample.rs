@@ -101,7 +101,10 @@ impl Step for Resample {
         context.stage("reading");
         let image = volume::read_image(&config.input, config.frame)?;
         let input = image.geometry.summary();
-        let fill_value = config.fill_value.unwrap_or_else(|| lowest(&image));
+        // The lowest value is the background of most images and label maps.
+        let fill_value = config
+            .fill_value
+            .unwrap_or_else(|| image.samples.range()[0]);
         let like = config.like.as_deref().map(volume::read_geometry);
         let grid = target(&image.geometry, config, like.transpose()?);
         context.stage("resampling");
@@ -165,13 +168,4 @@ fn wide_labels(image: &Image, config: &Config, fill_value: f32) -> Result<Option
         Err(Error::InputUnusable { .. }) => Ok(None),
         Err(other) => Err(other),
     }
-}
-
-/// The lowest value, which is the background of most images and label maps.
-fn lowest(image: &Image) -> f32 {
-    use rayon::prelude::*;
-    let values = (0..image.samples.len()).into_par_iter();
-    values
-        .map(|n| image.samples.value(n))
-        .reduce(|| f32::INFINITY, f32::min)
 }

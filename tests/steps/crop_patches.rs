@@ -48,6 +48,10 @@ fn bounds(entry: &Value) -> ([i64; 3], [i64; 3]) {
     (corner("start"), corner("end"))
 }
 
+fn affine(entry: &Value) -> phantom::Affine {
+    [0, 1, 2].map(|r| [0, 1, 2, 3].map(|c| entry["affine"][r][c].as_f64().unwrap()))
+}
+
 /// Shape and values of a NumPy file in Fortran order.
 fn read_npy(path: &Path) -> ([usize; 3], Vec<f64>) {
     let bytes = std::fs::read(path).unwrap();
@@ -58,16 +62,34 @@ fn read_npy(path: &Path) -> ([usize; 3], Vec<f64>) {
     let (_, shape) = header.split_once("'shape': (").unwrap();
     let (shape, _) = shape.split_once(')').unwrap();
     let shape: Vec<usize> = shape.split(", ").map(|n| n.parse().unwrap()).collect();
-    let values = if header.contains("'<f4'") {
-        let floats = bytes[start..].chunks_exact(4);
-        floats
-            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
-            .collect()
-    } else {
-        assert!(header.contains("'|u1'"), "{header}");
-        bytes[start..].iter().map(|&v| f64::from(v)).collect()
-    };
+    let (_, descr) = header.split_once("'descr': '").unwrap();
+    let values = numbers(&descr[..3], &bytes[start..]);
     (shape.try_into().unwrap(), values)
+}
+
+/// Numbers of a little-endian type of NumPy.
+fn numbers(descr: &str, bytes: &[u8]) -> Vec<f64> {
+    let twos = bytes.chunks_exact(2).map(|b| b.try_into().unwrap());
+    match descr {
+        "<f4" => bytes
+            .chunks_exact(4)
+            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+            .collect(),
+        "<i2" => twos.map(|b| f64::from(i16::from_le_bytes(b))).collect(),
+        "<f2" => twos.map(|b| half_float(u16::from_le_bytes(b))).collect(),
+        "|u1" => bytes.iter().map(|&v| f64::from(v)).collect(),
+        _ => panic!("type {descr}"),
+    }
+}
+
+/// Value of a normal binary16 number, or 0.
+fn half_float(bits: u16) -> f64 {
+    let exponent = i32::from(bits >> 10 & 31);
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    match exponent {
+        0 => sign * f64::from(bits & 1023) * 2_f64.powi(-24),
+        _ => sign * (1.0 + f64::from(bits & 1023) / 1024.0) * 2_f64.powi(exponent - 15),
+    }
 }
 
 fn inside(at: [i64; 3], shape: [usize; 3]) -> Option<[usize; 3]> {
@@ -112,10 +134,13 @@ fn check_patches(folder: &Path, patch: [usize; 3]) {
         let share = |key: &str| entry[key].as_f64().unwrap() * values.len() as f64;
         assert!((share("foreground_share") - bodies).abs() < 1e-6);
         assert!((share("altered_share") - altered).abs() < 1e-6);
-        let origin = phantom::point(&image.affine, start.map(|n| n as f64));
-        for (d, wanted) in origin.iter().enumerate() {
-            let found = entry["affine"][d][3].as_f64().unwrap();
-            assert!((found - wanted).abs() < 1e-4);
+        // The corners of the patch are where the scan has them.
+        let affine = affine(&entry);
+        for corner in [[0, 0, 0], [patch[0], 0, 0], [0, patch[1], patch[2]]] {
+            let found = phantom::point(&affine, corner.map(|n| n as f64));
+            let at = [0, 1, 2].map(|d| (start[d] + corner[d] as i64) as f64);
+            let wanted = phantom::point(&image.affine, at);
+            assert!((0..3).all(|d| (found[d] - wanted[d]).abs() < 1e-6));
         }
     }
 }
@@ -159,7 +184,11 @@ fn patches_larger_than_the_scan_are_filled_up() {
     check_patches(folder.path(), [64, 16, 32]);
     let entries = index(folder.path());
     assert_eq!(entries.len(), 2);
-    assert_eq!(bounds(&entries[0]).0, [-12, 3, -6]);
+    for entry in &entries {
+        let start = bounds(entry).0;
+        assert_eq!((start[0], start[2]), (-12, -6));
+        assert!((0..=14).contains(&start[1]));
+    }
 }
 
 #[test]
@@ -276,8 +305,9 @@ fn an_empty_foreground_gives_an_empty_index() {
     for sampling in ["grid", "random"] {
         crop(folder.path(), &["--sampling", sampling]).expect(0);
         let written = files(&folder.path().join("patches"));
-        assert_eq!(written.len(), 1);
+        assert_eq!(written.len(), 2);
         assert!(written["index.jsonl"].is_empty());
+        assert_eq!(written["index.tsv"].split(|&b| b == b'\n').count(), 2);
         let result = &read_json(&folder.path().join("report.json"))["result"];
         assert_eq!(result["count"], 0);
         assert_eq!(result["foreground_covered_share"]["value"], Value::Null);
@@ -295,6 +325,316 @@ fn a_folder_with_other_files_is_not_replaced() {
     assert_eq!(files(&patches).len(), 1);
 }
 
+/// A random call with small patches.
+const RANDOM: [&str; 6] = [
+    "--sampling",
+    "random",
+    "--patch-shape",
+    "6,5,4",
+    "--seed",
+    "11",
+];
+
+#[test]
+fn centres_are_uniform_over_the_foreground() {
+    let folder = tempfile::tempdir().unwrap();
+    scan(folder.path());
+    let count = 2000;
+    for border in ["pad", "shift"] {
+        let flags = ["--count", "2000", "--border", border, "--dtype", "int16"];
+        crop(folder.path(), &[&RANDOM[..], &flags].concat()).expect(0);
+        let block = |at: [usize; 3]| [at[0] / 8, at[1] / 6, at[2] / 5];
+        let body = phantom::read(&folder.path().join("foreground.nii.gz"));
+        let mut blocks: std::collections::BTreeMap<[usize; 3], (f64, f64)> = Default::default();
+        let inside: Vec<_> = body.indices().filter(|at| body.at(*at) == 1.0).collect();
+        for &at in &inside {
+            let expected = f64::from(count) / inside.len() as f64;
+            blocks.entry(block(at)).or_default().0 += expected;
+        }
+        for entry in index(folder.path()) {
+            let centre = entry["centre"].as_array().unwrap();
+            let centre = [0, 1, 2].map(|d| centre[d].as_u64().unwrap() as usize);
+            assert_eq!(body.at(centre), 1.0);
+            blocks.get_mut(&block(centre)).unwrap().1 += 1.0;
+            let start = bounds(&entry).0;
+            for d in 0..3 {
+                let wanted = centre[d] as i64 - [3, 2, 2][d];
+                let room = SHAPE[d] as i64 - [6, 5, 4][d];
+                let wanted = if border == "pad" {
+                    wanted
+                } else {
+                    wanted.clamp(0, room)
+                };
+                assert_eq!(start[d], wanted);
+            }
+        }
+        let enough: Vec<_> = blocks.values().filter(|block| block.0 >= 5.0).collect();
+        let chi_square: f64 = enough.iter().map(|(e, o)| (o - e).powi(2) / e).sum();
+        // One in a thousand fair draws lies beyond, after Wilson and Hilferty.
+        let freedom = enough.len() as f64 - 1.0;
+        let part = 2.0 / (9.0 * freedom);
+        let limit = freedom * (1.0 - part + 3.09 * part.sqrt()).powi(3);
+        assert!(
+            enough.len() > 50 && chi_square < limit,
+            "{chi_square} of {limit}"
+        );
+    }
+}
+
+#[test]
+fn every_patch_holds_body_and_padded_ones_too() {
+    let folder = tempfile::tempdir().unwrap();
+    scan(folder.path());
+    for sampling in ["grid", "random", "anywhere"] {
+        for border in ["pad", "shift"] {
+            let flags = [
+                "--patch-shape",
+                "4,4,4",
+                "--count",
+                "60",
+                "--border",
+                border,
+            ];
+            crop(
+                folder.path(),
+                &[&flags[..], &["--sampling", sampling]].concat(),
+            )
+            .expect(0);
+            check_patches(folder.path(), [4, 4, 4]);
+            let entries = index(folder.path());
+            assert!(entries.len() >= 60);
+            let body = |e: &Value| e["foreground_share"].as_f64().unwrap() > 0.0;
+            assert!(entries.iter().all(body), "{sampling} {border}");
+            let drawn = entries.iter().all(|e| e["centre"].is_array());
+            assert_eq!(drawn, sampling == "random");
+        }
+    }
+}
+
+#[test]
+fn too_few_places_are_said_and_not_made_up() {
+    let folder = tempfile::tempdir().unwrap();
+    scan(folder.path());
+    let area = Phantom::block(SHAPE, oblique(), [3, 3, 3], [5, 5, 5]);
+    area.write(&folder.path().join("foreground.nii.gz"));
+    let flags = ["--patch-shape", "8,8,8", "--sampling", "anywhere"];
+    crop(
+        folder.path(),
+        &[&flags[..], &["--minimum-foreground", "0.5"]].concat(),
+    )
+    .expect(0);
+    assert!(index(folder.path()).is_empty());
+}
+
+#[test]
+fn types_and_normalizations_are_what_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    scan(folder.path());
+    let read = |name: &str| phantom::read(&folder.path().join(name));
+    let (image, body, area) = (
+        read("image.nii.gz"),
+        read("foreground.nii.gz"),
+        read("area.nii.gz"),
+    );
+    let counted = |at: &[usize; 3]| body.at(*at) == 1.0 && area.at(*at) == 0.0;
+    let values: Vec<f64> = image
+        .indices()
+        .filter(counted)
+        .map(|at| image.at(at))
+        .collect();
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let squares = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+    let deviation = (squares / values.len() as f64).sqrt();
+    let window = |v: f64| (v.clamp(100.0, 700.0) - 100.0) / 600.0;
+    type Case<'a> = (&'a [&'a str], &'a str, &'a dyn Fn(f64) -> f64, f64);
+    let cases: [Case; 5] = [
+        (&["--dtype", "int16"], "<i2", &|v| v, 0.0),
+        (&["--dtype", "float16"], "<f2", &|v| v, 0.5),
+        (
+            &["--normalization", "z-score"],
+            "<f4",
+            &|v| (v - mean) / deviation,
+            1e-5,
+        ),
+        (
+            &["--normalization", "z-score", "--dtype", "float16"],
+            "<f2",
+            &|v| (v - mean) / deviation,
+            4e-3,
+        ),
+        (
+            &["--normalization", "window", "--window", "100,700"],
+            "<f4",
+            &window,
+            1e-6,
+        ),
+    ];
+    for (flags, descr, wanted, tolerance) in cases {
+        crop(folder.path(), &[&RANDOM[..], flags].concat()).expect(0);
+        for entry in index(folder.path()) {
+            let file = folder
+                .path()
+                .join("patches")
+                .join(entry["name"].as_str().unwrap());
+            let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+            assert!(text.contains(descr), "{flags:?}");
+            let (start, (shape, values)) = (bounds(&entry).0, read_npy(&file));
+            for (n, value) in values.iter().enumerate() {
+                let local = [
+                    n % shape[0],
+                    n / shape[0] % shape[1],
+                    n / shape[0] / shape[1],
+                ];
+                let at = [0, 1, 2].map(|d| start[d] as usize + local[d]);
+                let wanted = wanted(image.at(at));
+                assert!(
+                    (value - wanted).abs() <= tolerance,
+                    "{flags:?} {value} {wanted}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn types_that_would_spoil_values_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    scan(folder.path());
+    for (flags, code) in [
+        (["--dtype", "int16", "--normalization", "z-score"], 2),
+        (["--dtype", "float16", "--format", "nifti"], 2),
+    ] {
+        crop(folder.path(), &flags).expect(code);
+    }
+    let mut wide = Phantom::head(SHAPE, oblique());
+    wide.values[7] = 70_000.0;
+    wide.write_floats(&folder.path().join("image.nii.gz"));
+    for dtype in ["int16", "float16"] {
+        let refused = crop(folder.path(), &["--dtype", dtype]).expect(65);
+        assert!(refused.stderr.contains("70000"), "{}", refused.stderr);
+    }
+    wide.values[7] = 0.5;
+    wide.write_floats(&folder.path().join("image.nii.gz"));
+    crop(folder.path(), &["--dtype", "int16"]).expect(65);
+    Phantom::new(SHAPE, oblique(), |_| 5.0).write(&folder.path().join("image.nii.gz"));
+    let refused = crop(folder.path(), &["--normalization", "z-score"]).expect(65);
+    assert!(refused.stderr.contains("z-scores"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_zarr_array_holds_the_same_patches_as_files() {
+    let folder = tempfile::tempdir().unwrap();
+    scan(folder.path());
+    let flags = ["--dtype", "int16", "--format"];
+    crop(folder.path(), &[&RANDOM[..], &flags, &["npy"]].concat()).expect(0);
+    let patches: Vec<_> = index(folder.path())
+        .iter()
+        .map(|entry| {
+            let file = |key: &str| {
+                folder
+                    .path()
+                    .join("patches")
+                    .join(entry[key].as_str().unwrap())
+            };
+            (read_npy(&file("name")).1, read_npy(&file("loss_mask")).1)
+        })
+        .collect();
+    crop(folder.path(), &[&RANDOM[..], &flags, &["zarr"]].concat()).expect(0);
+    let group = folder.path().join("patches/patches.zarr");
+    assert_eq!(read_json(&group.join("zarr.json"))["node_type"], "group");
+    let array = read_json(&group.join("image/zarr.json"));
+    assert_eq!(array["shape"], serde_json::json!([8, 6, 5, 4]));
+    assert_eq!(array["data_type"], "int16");
+    for (n, entry) in index(folder.path()).iter().enumerate() {
+        assert_eq!(entry["number"], n);
+        assert_eq!(entry["name"], "patches.zarr/image");
+        let chunk = |name: &str| std::fs::read(group.join(name).join(format!("c.{n}.0.0.0")));
+        // Axes turned to (k, j, i), C order: i is the fastest, as in the other files.
+        assert_eq!(numbers("<i2", &chunk("image").unwrap()), patches[n].0);
+        let mut loss = Vec::new();
+        let zipped = chunk("loss_mask").unwrap();
+        let mut decoder = flate2::read::GzDecoder::new(&zipped[..]);
+        std::io::Read::read_to_end(&mut decoder, &mut loss).unwrap();
+        assert_eq!(numbers("|u1", &loss), patches[n].1);
+    }
+}
+
+#[test]
+fn the_table_says_what_the_lines_say() {
+    let folder = tempfile::tempdir().unwrap();
+    scan(folder.path());
+    crop(folder.path(), &RANDOM).expect(0);
+    let text = std::fs::read_to_string(folder.path().join("patches/index.tsv")).unwrap();
+    let mut rows = text
+        .lines()
+        .map(|line| line.split('\t').collect::<Vec<_>>());
+    let names = rows.next().unwrap();
+    let entries = index(folder.path());
+    assert_eq!(rows.clone().count(), entries.len());
+    for (row, entry) in rows.zip(&entries) {
+        let value = |name: &str| row[names.iter().position(|n| *n == name).unwrap()];
+        assert_eq!(value("name"), entry["name"].as_str().unwrap());
+        for (d, axis) in ["i", "j", "k"].iter().enumerate() {
+            let number = |name: &str| value(&format!("{name}_{axis}")).parse::<i64>().unwrap();
+            assert_eq!(number("centre"), entry["centre"][d].as_i64().unwrap());
+            assert_eq!(number("end"), bounds(entry).1[d]);
+        }
+        let float = |name: &str| value(name).parse::<f64>().unwrap();
+        assert_eq!(float("affine_zk"), entry["affine"][2][2].as_f64().unwrap());
+        assert_eq!(
+            float("altered_share"),
+            entry["altered_share"].as_f64().unwrap()
+        );
+    }
+}
+
+#[test]
+fn resampled_patches_are_pieces_of_the_resampled_scan() {
+    let folder = tempfile::tempdir().unwrap();
+    scan(folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let arguments = [
+        "--quiet".to_owned(),
+        "--input".to_owned(),
+        path("image.nii.gz"),
+        "--output".to_owned(),
+        path("resampled.nii.gz"),
+        "--orientation=RAS".to_owned(),
+        "--spacing=1.2,1.2,2".to_owned(),
+    ];
+    run("resample", arguments).expect(0);
+    let whole = phantom::read(&folder.path().join("resampled.nii.gz"));
+    let flags = ["--spacing", "1.2,1.2,2", "--threads"];
+    let cut = |threads| {
+        crop(folder.path(), &[&RANDOM[..], &flags, &[threads]].concat()).expect(0);
+        files(&folder.path().join("patches"))
+    };
+    let first = cut("4");
+    assert!(first == cut("1"));
+    for entry in index(folder.path()) {
+        let start = bounds(&entry).0;
+        let file = folder
+            .path()
+            .join("patches")
+            .join(entry["name"].as_str().unwrap());
+        let (shape, values) = read_npy(&file);
+        for (n, value) in values.iter().enumerate() {
+            let local = [
+                n % shape[0],
+                n / shape[0] % shape[1],
+                n / shape[0] / shape[1],
+            ];
+            let at = [0, 1, 2].map(|d| start[d] as usize + local[d]);
+            // The resampled scan is rounded to whole numbers.
+            assert!((value - whole.at(at)).abs() <= 0.51);
+        }
+        let origin = phantom::point(&whole.affine, start.map(|n| n as f64));
+        let found = phantom::point(&affine(&entry), [0.0; 3]);
+        // As far as the f32 of the resampled scan's header goes.
+        assert!((0..3).all(|d| (found[d] - origin[d]).abs() < 1e-4));
+    }
+}
+
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -308,6 +648,8 @@ fn settings_that_make_no_sense_are_refused() {
         ["--minimum-foreground", "1.5"],
         ["--minimum-foreground", "nan"],
         ["--spacing", "0,1,1"],
+        ["--window", "5,5"],
+        ["--window", "1"],
     ] {
         crop(folder.path(), &flags).expect(2);
     }

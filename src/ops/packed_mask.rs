@@ -1,0 +1,304 @@
+//! A mask at one bit a voxel: small enough to keep beside a scan, and quick to count in boxes.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::volume::{BoundingBox, Shape};
+
+/// Voxels in a word.
+const WORD: usize = 64;
+
+/// 0 or 1 for every voxel of a grid, packed along i.
+///
+/// Each row starts a new word; the bits behind a row's end are 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackedMask {
+    shape: Shape,
+    /// Words in a row.
+    words: usize,
+    bits: Vec<u64>,
+}
+
+impl PackedMask {
+    /// Packs a mask's voxels, `i` fastest; whatever is not 0 counts as 1.
+    pub fn of(voxels: &[u8], shape: Shape) -> Self {
+        let mut packed = Self::empty(shape);
+        let rows = packed.bits.par_chunks_mut(packed.words);
+        rows.zip(voxels.par_chunks(shape[0]))
+            .for_each(|(words, row)| {
+                for (word, voxels) in words.iter_mut().zip(row.chunks(WORD)) {
+                    let bits = voxels.iter().enumerate();
+                    *word = bits.fold(0, |word, (n, &v)| word | (u64::from(v != 0) << n));
+                }
+            });
+        packed
+    }
+
+    /// A mask of zeros.
+    pub fn empty(shape: Shape) -> Self {
+        let words = shape[0].div_ceil(WORD);
+        Self {
+            shape,
+            words,
+            bits: vec![0; words * shape[1] * shape[2]],
+        }
+    }
+
+    /// A mask of ones.
+    pub fn full(shape: Shape) -> Self {
+        let mut packed = Self::empty(shape);
+        packed.fill(&BoundingBox::whole(shape));
+        packed
+    }
+
+    /// Adds the slices of another mask of the same shape across k behind the last.
+    pub fn append(&mut self, slices: &Self) {
+        self.bits.extend_from_slice(&slices.bits);
+        self.shape[2] += slices.shape[2];
+    }
+
+    /// Voxels along i, j, k.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Whether a voxel is 1.
+    pub fn contains(&self, [i, j, k]: [usize; 3]) -> bool {
+        self.row(j, k)[i / WORD] >> (i % WORD) & 1 == 1
+    }
+
+    /// Number of voxels that are 1.
+    pub fn count(&self) -> usize {
+        self.bits.par_iter().map(|w| w.count_ones() as usize).sum()
+    }
+
+    /// Number of voxels that are 1 here and there, on the same grid.
+    pub fn count_shared(&self, other: &Self) -> usize {
+        let both = self.bits.par_iter().zip(&other.bits);
+        both.map(|(a, b)| (a & b).count_ones() as usize).sum()
+    }
+
+    /// Number of voxels of a box that are 1.
+    pub fn count_in(&self, bounds: &BoundingBox) -> usize {
+        let rows = rows(bounds).map(|(j, k)| self.row(j, k));
+        let along = bounds.start[0]..bounds.end[0];
+        rows.map(|row| pieces(row, along.clone()).map(ones).sum::<usize>())
+            .sum()
+    }
+
+    /// Number of voxels that are 1 in each row, `j` fastest.
+    pub fn count_rows(&self) -> Vec<usize> {
+        let rows = self.bits.par_chunks(self.words.max(1));
+        rows.map(|row| row.iter().copied().map(ones).sum())
+            .collect()
+    }
+
+    /// Where the `n`-th 1 of row `(j, k)` lies along i, counted from 0.
+    pub fn nth_in_row(&self, [j, k]: [usize; 2], mut n: usize) -> Option<usize> {
+        for (place, &word) in self.row(j, k).iter().enumerate() {
+            if n < ones(word) {
+                let rest = (0..n).fold(word, |word, _| word & (word - 1));
+                return Some(place * WORD + rest.trailing_zeros() as usize);
+            }
+            n -= ones(word);
+        }
+        None
+    }
+
+    /// The smallest box round every 1 within `bounds`; `None` when there is none.
+    pub fn bounds_in(&self, bounds: &BoundingBox) -> Option<BoundingBox> {
+        let mut found: Option<BoundingBox> = None;
+        for (j, k) in rows(bounds) {
+            let mut first_and_last = None;
+            let along = bounds.start[0]..bounds.end[0];
+            let words = pieces(self.row(j, k), along.clone());
+            for (word, place) in words.zip(along.start / WORD..) {
+                if word != 0 {
+                    let first = place * WORD + word.trailing_zeros() as usize;
+                    let last = place * WORD + WORD - 1 - word.leading_zeros() as usize;
+                    let first = first_and_last.map_or(first, |(first, _)| first);
+                    first_and_last = Some((first, last));
+                }
+            }
+            if let Some((first, last)) = first_and_last {
+                let here = BoundingBox {
+                    start: [first, j, k],
+                    end: [last + 1, j + 1, k + 1],
+                };
+                found = Some(found.map_or(here, |grown| grown.union(&here)));
+            }
+        }
+        found
+    }
+
+    /// Sets every voxel of a box to 1.
+    pub fn fill(&mut self, bounds: &BoundingBox) {
+        for (j, k) in rows(bounds) {
+            let start = (j + self.shape[1] * k) * self.words;
+            let along = bounds.start[0]..bounds.end[0];
+            for place in along.start / WORD..along.end.div_ceil(WORD) {
+                self.bits[start + place] |= within(place, &along);
+            }
+        }
+    }
+
+    /// Bits of row `(j, k)`, the first voxel in the lowest bit of the first word.
+    pub fn row(&self, j: usize, k: usize) -> &[u64] {
+        &self.bits[(j + self.shape[1] * k) * self.words..][..self.words]
+    }
+
+    /// The same voxels with the axes in another order: axis `d` of the result is axis `axes[d]`, a
+    /// permutation of 0, 1, 2.
+    pub fn permuted(&self, axes: [usize; 3]) -> Self {
+        let mut turned = Self::empty(axes.map(|axis| self.shape[axis]));
+        let (words, height) = (turned.words, turned.shape[1]);
+        let slices = turned.bits.par_chunks_mut(words * height).enumerate();
+        slices.for_each(|(n, slice)| self.fill_permuted(axes, n, slice));
+        turned
+    }
+
+    /// Slice `n` along the third axis of [`Self::permuted`].
+    fn fill_permuted(&self, axes: [usize; 3], n: usize, slice: &mut [u64]) {
+        let mut bounds = BoundingBox::whole(self.shape);
+        bounds.start[axes[2]] = n;
+        bounds.end[axes[2]] = n + 1;
+        let words = self.shape[axes[0]].div_ceil(WORD);
+        for (j, k) in rows(&bounds) {
+            let along = bounds.start[0]..bounds.end[0];
+            let pieces = pieces(self.row(j, k), along.clone());
+            for (mut word, place) in pieces.zip(along.start / WORD..) {
+                while word != 0 {
+                    let index = [place * WORD + word.trailing_zeros() as usize, j, k];
+                    let [first, second] = [index[axes[0]], index[axes[1]]];
+                    slice[second * words + first / WORD] |= 1 << (first % WORD);
+                    word &= word - 1;
+                }
+            }
+        }
+    }
+}
+
+/// Bits of a word.
+fn ones(word: u64) -> usize {
+    word.count_ones() as usize
+}
+
+/// The rows `(j, k)` of a box.
+fn rows(bounds: &BoundingBox) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let [j, k] = [1, 2].map(|d| bounds.start[d]..bounds.end[d]);
+    k.flat_map(move |k| j.clone().map(move |j| (j, k)))
+}
+
+/// The words of a row that hold a part of `along`, without the bits outside it.
+fn pieces(row: &[u64], along: Range<usize>) -> impl Iterator<Item = u64> + '_ {
+    let places = along.start / WORD..along.end.div_ceil(WORD);
+    places.map(move |place| row[place] & within(place, &along))
+}
+
+/// The bits of word `place` of a row that lie in `along`.
+fn within(place: usize, along: &Range<usize>) -> u64 {
+    let start = along.start.saturating_sub(place * WORD).min(WORD);
+    let end = along.end.saturating_sub(place * WORD).min(WORD);
+    if start >= end {
+        return 0;
+    }
+    (u64::MAX << start) & (u64::MAX >> (WORD - end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = [130, 3, 4];
+
+    /// Every seventh voxel and a run across the first two words.
+    fn example() -> (Vec<u8>, PackedMask) {
+        let voxels: Vec<u8> = (0..130 * 12)
+            .map(|n| u8::from(n % 7 == 0 || (60..70).contains(&n)))
+            .collect();
+        let packed = PackedMask::of(&voxels, SHAPE);
+        (voxels, packed)
+    }
+
+    fn indices() -> impl Iterator<Item = (usize, [usize; 3])> {
+        (0..130 * 12).map(|n| (n, [n % 130, n / 130 % 3, n / 390]))
+    }
+
+    fn bounds(start: [usize; 3], end: [usize; 3]) -> BoundingBox {
+        BoundingBox { start, end }
+    }
+
+    #[test]
+    fn a_packed_mask_holds_the_same_voxels() {
+        let (voxels, packed) = example();
+        assert!(indices().all(|(n, at)| packed.contains(at) == (voxels[n] == 1)));
+        assert_eq!(packed.count(), voxels.iter().filter(|&&v| v == 1).count());
+        let (j, k) = (2, 3);
+        let row = &voxels[130 * (j + 3 * k)..][..130];
+        let set: Vec<usize> = (0..130).filter(|&i| row[i] == 1).collect();
+        for (n, &i) in set.iter().enumerate() {
+            assert_eq!(packed.nth_in_row([j, k], n), Some(i));
+        }
+        assert_eq!(packed.nth_in_row([j, k], set.len()), None);
+        assert_eq!(packed.count_rows()[j + 3 * k], set.len());
+    }
+
+    #[test]
+    fn boxes_are_counted_and_bounded_as_voxel_by_voxel() {
+        let (voxels, packed) = example();
+        for bounds in [
+            bounds([0, 0, 0], SHAPE),
+            bounds([61, 0, 0], [66, 2, 1]),
+            bounds([64, 1, 1], [128, 3, 3]),
+            bounds([1, 0, 0], [2, 1, 1]),
+            bounds([127, 2, 3], [130, 3, 4]),
+        ] {
+            let inside = indices().filter(|(n, at)| bounds.contains(*at) && voxels[*n] == 1);
+            let inside: Vec<[usize; 3]> = inside.map(|(_, at)| at).collect();
+            assert_eq!(packed.count_in(&bounds), inside.len(), "{bounds:?}");
+            let around = inside.iter().fold(None, |grown: Option<BoundingBox>, &at| {
+                let here = BoundingBox {
+                    start: at,
+                    end: at.map(|n| n + 1),
+                };
+                Some(grown.map_or(here, |grown| grown.union(&here)))
+            });
+            assert_eq!(packed.bounds_in(&bounds), around, "{bounds:?}");
+        }
+    }
+
+    #[test]
+    fn filling_sets_a_box_and_nothing_else() {
+        let filled = bounds([63, 1, 0], [129, 2, 3]);
+        let mut packed = PackedMask::empty(SHAPE);
+        packed.fill(&filled);
+        assert!(indices().all(|(_, at)| packed.contains(at) == filled.contains(at)));
+        assert_eq!(PackedMask::full(SHAPE).count(), 130 * 12);
+        let (_, other) = example();
+        assert_eq!(packed.count_shared(&other), other.count_in(&filled));
+    }
+
+    #[test]
+    fn slices_can_be_added_one_by_one() {
+        let (voxels, packed) = example();
+        let mut grown = PackedMask::empty([130, 3, 0]);
+        for slices in voxels.chunks(390) {
+            grown.append(&PackedMask::of(slices, [130, 3, 1]));
+        }
+        assert_eq!(grown, packed);
+    }
+
+    #[test]
+    fn permuted_axes_only_move_voxels() {
+        let (_, packed) = example();
+        for axes in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
+            let turned = packed.permuted(axes);
+            assert_eq!(turned.count(), packed.count());
+            for (_, at) in indices() {
+                let moved = axes.map(|axis| at[axis]);
+                assert_eq!(turned.contains(moved), packed.contains(at), "{axes:?}");
+            }
+        }
+    }
+}
