@@ -1,10 +1,11 @@
 # The README names `make demo` and `make test`; both set up what is missing first.
 PYTHON ?= python3
-STEPS := resample segment-foreground segment-anonymization-area crop-patches qa-metrics prepare
+STEPS := resample segment-foreground segment-anonymization-area crop-patches qa-metrics collect prepare
 VENV := .venv-tests
 # Workflow engines; those of its tests that need nothing but Java, Maven and Python.
 WORKFLOWS := .venv-workflows
 LOCAL_WORKFLOWS := tests/workflows/test_nextflow.py tests/workflows/test_snakemake.py
+PILOT := .venv-pilot
 DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
 
 # ONNX Runtime and the libraries of the cohort's page into lib/, the executables into target/release.
@@ -26,8 +27,8 @@ picture: demo
 # PyTorch (all of them: make -C models/training check), and Nextflow and Snakemake on this machine.
 test: setup $(VENV)/ready $(WORKFLOWS)/ready
 	cargo test --locked
-	$(VENV)/bin/python -m pytest -q tests/peers tests/orientation
 	$(VENV)/bin/python -m pytest -q tests/cohort
+	$(VENV)/bin/python -m pytest -q tests/peers tests/orientation tests/bids tests/nnssl tests/loaders
 	cd models/training && \
 	  ../../$(VENV)/bin/python -m pytest -q tests/test_channels.py tests/test_scan.py tests/test_scores.py \
 	    tests/test_flags.py
@@ -72,6 +73,21 @@ site-check: setup
 	  --output $(or $(OUTPUT),site-check) --report $(or $(OUTPUT),site-check).json --resume $(ARGS)
 	$(PYTHON) tools/site_table.py $(or $(OUTPUT),site-check).json
 
+# What foreground sampling and the loss mask do for pre-training, on the scans of a folder, in an
+# environment of its own; writes docs/pilot.md. LABELS names a folder of label maps for one more task.
+pilot: setup $(PILOT)/ready
+	$(PILOT)/bin/python examples/pretraining/pilot.py \
+	  --data $(or $(DATA),$(error DATA names no folder)) $(if $(LABELS),--labels $(LABELS)) $(ARGS)
+
+# The loaders of docs/loaders.md, and a pilot of a few steps.
+loaders: setup $(PILOT)/ready
+	$(PILOT)/bin/python -m pytest -q tests/loaders
+
+# A collected data set through nnssl's own preprocessing; NNSSL names a checkout of it.
+nnssl: setup .venv-nnssl/ready
+	PYTHONPATH=$(or $(NNSSL),$(error NNSSL names no checkout))/src \
+	  .venv-nnssl/bin/python -m pytest -q tests/nnssl
+
 # The networks: see models/README.md.
 train evaluate flags fine-tune:
 	$(MAKE) -C models/training $@ $(foreach name,DATA REFERENCES OUTPUT,$(if $($(name)),$(name)=$(abspath $($(name)))))
@@ -86,8 +102,19 @@ $(WORKFLOWS)/ready: tests/workflows/requirements.txt
 	$(WORKFLOWS)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+$(PILOT)/ready: examples/pretraining/requirements.txt
+	$(PYTHON) -m venv $(PILOT)
+	$(PILOT)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+.venv-nnssl/ready: tests/nnssl/requirements.txt
+	$(PYTHON) -m venv .venv-nnssl
+	.venv-nnssl/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 # A debug build: it takes half the time, and checks as much.
 target/tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny
 
-.PHONY: setup demo picture test test-workflows lint schemas bench sweep site-check train evaluate flags fine-tune
+.PHONY: setup demo picture test test-workflows lint schemas bench sweep site-check pilot loaders nnssl \
+  train evaluate flags fine-tune

@@ -12,9 +12,9 @@ pub mod extent;
 pub mod interpolate;
 pub mod morphology;
 pub mod overlap;
+pub mod packed_mask;
 pub mod plausibility;
 pub mod skin;
-pub mod packed_mask;
 pub mod surface;
 
 #[cfg(test)]

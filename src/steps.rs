@@ -1,11 +1,13 @@
 //! The steps, one file each, one executable each.
 
+mod collect;
 pub mod crop_patches;
 pub mod qa_metrics;
 mod resample;
 pub mod segment_anonymization_area;
 pub mod segment_foreground;
 
+pub use collect::Collect;
 pub use crop_patches::CropPatches;
 pub use qa_metrics::QaMetrics;
 pub use resample::Resample;

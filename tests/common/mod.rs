@@ -55,6 +55,7 @@ pub fn executable(step: &str) -> &'static str {
         "segment-foreground" => env!("CARGO_BIN_EXE_voxmask-segment-foreground"),
         "segment-anonymization-area" => env!("CARGO_BIN_EXE_voxmask-segment-anonymization-area"),
         "crop-patches" => env!("CARGO_BIN_EXE_voxmask-crop-patches"),
+        "collect" => env!("CARGO_BIN_EXE_voxmask-collect"),
         "qa-metrics" => env!("CARGO_BIN_EXE_voxmask-qa-metrics"),
         "prepare" => env!("CARGO_BIN_EXE_voxmask-prepare"),
         _ => panic!("there is no step {step}"),

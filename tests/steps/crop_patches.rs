@@ -77,8 +77,10 @@ fn numbers(descr: &str, bytes: &[u8]) -> Vec<f64> {
             .collect(),
         "<i2" => twos.map(|b| f64::from(i16::from_le_bytes(b))).collect(),
         "<f2" => twos.map(|b| half_float(u16::from_le_bytes(b))).collect(),
-        "|u1" => bytes.iter().map(|&v| f64::from(v)).collect(),
-        _ => panic!("type {descr}"),
+        other => {
+            assert_eq!(other, "|u1");
+            bytes.iter().map(|&v| f64::from(v)).collect()
+        }
     }
 }
 

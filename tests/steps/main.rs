@@ -6,6 +6,7 @@
 mod common;
 
 mod chain;
+mod collect;
 mod crop_patches;
 mod prepare;
 mod qa_metrics;
