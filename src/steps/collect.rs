@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::file;
+use crate::ledger::{self, Verification};
 use crate::step::{Context, FileArgument, FileKind, Step};
 use identity::Table;
 pub use layout::Layout;
@@ -51,6 +52,9 @@ pub struct Config {
     /// `subject`, `session`, `modality`, `dataset`, separated by tabs.
     #[arg(long, value_name = "FILE.tsv")]
     pub subjects: Option<PathBuf>,
+    /// Ledger of `voxmask-prepare` that must hold: no line changed, no result missing or changed.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub verify: Option<PathBuf>,
     /// Layout of the data set.
     #[arg(long, value_enum)]
     pub layout: Layout,
@@ -69,6 +73,7 @@ impl Default for Config {
             results: PathBuf::new(),
             output: PathBuf::new(),
             subjects: None,
+            verify: None,
             layout: Layout::Nnssl,
             files: Files::Link,
             nnssl_fields: NnsslFields::AsNamed,
@@ -87,6 +92,8 @@ pub struct Report {
     pub with_anonymization_area: usize,
     /// Scans that are not in the data set.
     pub failed: Vec<Failed>,
+    /// What the ledger's lines say, if one was checked.
+    pub ledger: Option<Verification>,
 }
 
 /// A scan that is not in the data set.
@@ -114,6 +121,7 @@ impl Step for Collect {
             FileArgument::required("input", "scans", InputFolder, &config.input),
             FileArgument::required("results", "results", InputFolder, &config.results),
             FileArgument::optional("subjects", "subjects", Input, subjects),
+            FileArgument::optional("verify", "ledger", Input, config.verify.as_deref()),
             FileArgument::required("output", "data_set", OutputFolder, &config.output),
         ]
     }
@@ -126,13 +134,33 @@ impl Step for Collect {
     }
 
     fn run(config: &Config, context: &Context) -> Result<Report> {
+        let ledger = config.verify.as_deref().map(|path| verify(path, config));
+        let ledger = ledger.transpose()?;
         context.stage("searching");
         let mut scans = gather(config)?;
         context.stage("checking and writing");
         let fill = |folder: &Path| write(&mut scans, config, folder);
         file::folder::write_folder(&config.output, context.overwrite, Layout::is_ours, fill)?;
-        Ok(report(&scans))
+        Ok(report(&scans, ledger))
     }
+}
+
+/// Checks a ledger against the results.
+///
+/// # Errors
+/// Exit 65 when a line was changed, or when a result that one speaks of is missing or was changed.
+fn verify(ledger: &Path, config: &Config) -> Result<Verification> {
+    let found = ledger::verify(&ledger::read(ledger)?, &config.results)?;
+    let Some(first) = found.missing.first() else {
+        return Ok(found);
+    };
+    let why = format!(
+        "speaks of {} results that are missing or were changed; the first is the {} with SHA-256 {}",
+        found.missing.len(),
+        first.role,
+        first.sha256
+    );
+    Err(Error::unusable(ledger, why))
 }
 
 /// Every scan with what belongs to it.
@@ -186,7 +214,7 @@ fn write(scans: &mut [Scan], config: &Config, folder: &Path) -> Result<()> {
     config.layout.write_lists(written, lists)
 }
 
-fn report(scans: &[Scan]) -> Report {
+fn report(scans: &[Scan], ledger: Option<Verification>) -> Report {
     let done = || scans.iter().filter(|scan| scan.failed.is_none());
     let failed = scans.iter().filter_map(|scan| {
         Some(Failed {
@@ -200,5 +228,6 @@ fn report(scans: &[Scan]) -> Report {
         with_foreground: done().filter(|s| s.masks.foreground.is_some()).count(),
         with_anonymization_area: done().filter(|s| s.masks.area.is_some()).count(),
         failed: failed.collect(),
+        ledger,
     }
 }

@@ -95,7 +95,7 @@ def check(names: dict) -> None:
     """A batch of two patches with a loss mask of zeros and ones."""
     image, loss_mask = names["image"], names["loss_mask"]
     assert tuple(image.shape) == tuple(loss_mask.shape) == (2, 1, 16, 16, 8)
-    assert float(image.std()) > 0
+    assert float(np.asarray(image).std()) > 0
     assert set(np.unique(np.asarray(loss_mask))) <= {0, 1}
 
 

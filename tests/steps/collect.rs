@@ -391,6 +391,45 @@ fn the_folders_may_be_one() {
 }
 
 #[test]
+fn a_ledger_of_prepare_is_checked_and_what_prepare_wrote_is_found() {
+    let cohort = Cohort::new();
+    let path = |name: &str| cohort.path(name).display().to_string();
+    let model = |name: &str| Path::new(MODELS).join(name).display().to_string();
+    let arguments = [
+        "--quiet".to_owned(),
+        format!("--input={}", path("scans")),
+        format!("--output={}", path("prepared")),
+        format!("--foreground-model={}", model("foreground")),
+        format!("--area-model={}", model("anonymization-area")),
+    ];
+    run("prepare", arguments).expect(0);
+    let (results, ledger) = (path("prepared"), path("prepared/ledger.jsonl"));
+    let flags = ["--results", &results, "--verify", &ledger];
+    cohort.collect(DATASET, &flags).expect(0);
+    let result = &read_json(&cohort.path("report.json"))["result"];
+    assert_eq!(result["count"], 4);
+    assert_eq!(result["ledger"]["missing"], json!([]));
+    assert_eq!(result["ledger"]["entries"], 4);
+    // A mask that was changed.
+    let masks = files(&cohort.path("prepared"));
+    let mask = masks
+        .keys()
+        .find(|name| name.ends_with("foreground.nii.gz"));
+    let mask = cohort.path("prepared").join(mask.unwrap());
+    let kept = std::fs::read(&mask).unwrap();
+    Phantom::block(SHAPE, oblique(), [1, 1, 1], [2, 2, 2]).write(&mask);
+    let refused = cohort.collect(DATASET, &flags).expect(65);
+    assert!(refused.stderr.contains("changed"), "{}", refused.stderr);
+    std::fs::write(&mask, kept).unwrap();
+    // A line that was taken out.
+    let lines = std::fs::read_to_string(&ledger).unwrap();
+    let shortened = lines.split_once('\n').unwrap().1;
+    std::fs::write(&ledger, shortened).unwrap();
+    let refused = cohort.collect(DATASET, &flags).expect(65);
+    assert!(refused.stderr.contains("line 1"), "{}", refused.stderr);
+}
+
+#[test]
 fn calls_that_make_no_sense_are_refused_and_leave_nothing() {
     let cohort = Cohort::new();
     let before = files(cohort.folder.path());

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::cohort;
 use super::layout::{Places, write_json};
 use super::scan::Scan;
 use crate::error::Result;
@@ -12,9 +13,12 @@ use crate::file;
 /// Version of the standard that is kept to.
 const BIDS_VERSION: &str = "1.10.0";
 
+/// File that tells validators what is none of BIDS's.
+const IGNORED: &str = ".bidsignore";
+
 /// True for the names that are written here.
 pub(super) fn is_ours(name: &str) -> bool {
-    name.starts_with("sub-") || ["dataset_description.json", "README"].contains(&name)
+    name.starts_with("sub-") || [IGNORED, "dataset_description.json", "README"].contains(&name)
 }
 
 /// Where the masks of a scan lie below the data set's folder: named after the scan with its suffix as
@@ -68,6 +72,10 @@ pub(super) fn write_lists(scans: &[(&Scan, Places)], folder: &Path) -> Result<()
         those without masks too, and why.\n";
     file::write_whole(&folder.join("README"), false, |w| {
         w.write_all(text.as_bytes())
+    })?;
+    let ignored = format!("{}\n", cohort::NAME);
+    file::write_whole(&folder.join(IGNORED), false, |w| {
+        w.write_all(ignored.as_bytes())
     })?;
     for (scan, places) in scans {
         let masks = [
