@@ -82,6 +82,8 @@ pub struct Prediction {
     pub channels: Channels,
     /// How the intensities were normalised.
     pub normalization: Normalization,
+    /// How the scan became a tensor.
+    input: Input,
 }
 
 impl Network {
@@ -176,8 +178,36 @@ impl Network {
         let normalization = Normalization::of(image, modality, input);
         let grid = CoarseGrid::over(&image.geometry, input.cell_mm);
         let channels = channels::channels(image, &grid, &normalization, input);
-        let tensor = Tensor::around(&grid, input);
-        let values = tensor.fill(&channels, normalization.modality, input);
+        self.predict_channels(grid, channels, normalization)
+    }
+
+    /// [`Network::predict`] for an image that another network was run over; its channels are taken
+    /// where both see a scan alike.
+    ///
+    /// # Errors
+    /// As [`Network::predict`].
+    pub fn predict_after(
+        &mut self,
+        other: &Prediction,
+        image: &Image,
+        modality: Modality,
+    ) -> Result<Prediction> {
+        if !self.card.input.sees_as(&other.input) {
+            return self.predict(image, modality);
+        }
+        let grid = other.logits.grid.clone();
+        self.predict_channels(grid, other.channels.clone(), other.normalization)
+    }
+
+    fn predict_channels(
+        &mut self,
+        grid: CoarseGrid,
+        channels: Channels,
+        normalization: Normalization,
+    ) -> Result<Prediction> {
+        let input = self.card.input.clone();
+        let tensor = Tensor::around(&grid, &input);
+        let values = tensor.fill(&channels, normalization.modality, &input);
         let (logits, altered) = self.run_mirrored(&tensor, values)?;
         Ok(Prediction {
             logits: CoarseField {
@@ -187,6 +217,7 @@ impl Network {
             altered,
             channels,
             normalization,
+            input,
         })
     }
 }

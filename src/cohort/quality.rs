@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(with(|m| m.network_agreement = 0.5), "network-overruled");
         assert_eq!(with(|m| m.self_agreement = Some(0.5)), "unsteady");
         assert_eq!(with(|m| m.altered_certainty = Some(0.0)), "altered-or-not");
-        assert_eq!(with(|m| m.area_entropy = Some(0.99)), "unsure-area");
+        assert_eq!(with(|m| m.area_entropy = Some(1.0)), "unsure-area");
         assert_eq!(with(|m| m.border_share = 1.0), "cut-out");
         assert_eq!(with(|m| m.padding_share = 0.5), "padding");
         assert_eq!(with(|m| m.values = [0.0, 1.0]), "unit-values");
@@ -407,7 +407,10 @@ mod tests {
 
     #[test]
     fn the_score_is_the_worst_distance_and_orders_scans_without_a_flag_too() {
-        let config = Config::default();
+        let config = Config {
+            max_edge_entropy: 0.75,
+            ..Config::default()
+        };
         let score = |entropy| {
             let measures = Measures {
                 edge_entropy: Some(entropy),

@@ -206,9 +206,11 @@ impl Job<'_> {
         })?;
         let body_run = clock.stop(self.context);
         let clock = Clock::start();
-        let altered = networks
-            .area
-            .with(|network| area::segment(scan, Some(&body.mask), network, modality))?;
+        let altered = networks.area.with(|network| {
+            let seen = body.prediction();
+            let prediction = network.predict_after(seen, &scan.image, modality)?;
+            area::segment(scan, Some(&body.mask), network, prediction)
+        })?;
         Ok(Found {
             body,
             body_run,

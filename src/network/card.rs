@@ -49,7 +49,7 @@ pub struct Weights {
 }
 
 /// How a scan becomes a tensor.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// Orientation of the tensor's i, j, k.
@@ -145,6 +145,17 @@ pub struct Area {
     pub minimum_ml: f64,
     /// How the area is snapped to constant voxels; see [`crate::ops::constant_area`].
     pub snap: Snap,
+}
+
+impl Input {
+    /// True when both make the same channels out of a scan.
+    pub fn sees_as(&self, other: &Self) -> bool {
+        let unmirrored = |input: &Self| Self {
+            mirror_axes: Vec::new(),
+            ..input.clone()
+        };
+        unmirrored(self) == unmirrored(other)
+    }
 }
 
 impl Card {

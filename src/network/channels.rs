@@ -19,6 +19,7 @@ use crate::volume::Image;
 use crate::volume::coarse_grid::{Averaging, CoarseGrid};
 
 /// Intensity, flat and detail for every cell of the coarse grid, `i` fastest.
+#[derive(Clone)]
 pub struct Channels {
     /// Normalised intensity.
     pub intensity: Vec<f32>,

@@ -115,7 +115,8 @@ impl Step for SegmentAnonymizationArea {
         let shipped = Shipped::AnonymizationArea;
         let mut network = Network::load(config.model.as_deref(), shipped, context)?;
         context.stage("segmenting the anonymization area");
-        let found = segment(&scan, foreground.as_ref(), &mut network, config.modality)?;
+        let prediction = network.predict(&scan.image, config.modality)?;
+        let found = segment(&scan, foreground.as_ref(), &network, prediction)?;
         context.stage("writing the mask");
         write(&scan, foreground.as_ref(), &found, config, context)?;
         Ok(found.report)
@@ -144,17 +145,20 @@ impl Segmented {
 }
 
 /// Finds the altered voxels of a scan that is in memory (its foreground on the grid of
-/// [`Canonical::image`]), with a network that is loaded.
+/// [`Canonical::image`]), from what a network said about it.
 ///
 /// # Errors
-/// Exit 69 when the network fails, 75 when memory ran out.
+/// Exit 69 when the network's card does not say how the area is decided.
 pub fn segment(
     scan: &Canonical,
     foreground: Option<&Mask>,
-    network: &mut Network,
-    modality: Modality,
+    network: &Network,
+    prediction: Prediction,
 ) -> Result<Segmented> {
-    let altered = Altered::find(&scan.image, network, modality)?;
+    let area = network.card.area.clone().ok_or_else(|| {
+        Error::Unavailable("the anonymization-area network's card has no area".to_owned())
+    })?;
+    let altered = Altered { prediction, area };
     let mask = altered.mask(&scan.image, foreground);
     let extent = Extent::of(&mask);
     let probability = altered.prediction.altered.map(sigmoid);
@@ -240,16 +244,6 @@ struct Altered {
 }
 
 impl Altered {
-    fn find(image: &Image, network: &mut Network, modality: Modality) -> Result<Self> {
-        let area = network.card.area.clone().ok_or_else(|| {
-            Error::Unavailable("the anonymization-area network's card has no area".to_owned())
-        })?;
-        Ok(Self {
-            prediction: network.predict(image, modality)?,
-            area,
-        })
-    }
-
     /// False when the network is sure that nobody altered the scan, or nothing was measured.
     fn any(&self) -> bool {
         let altered = self.prediction.altered;
