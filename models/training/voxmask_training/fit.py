@@ -35,7 +35,8 @@ BOUNDARY_CANDIDATES = {
     "skin.passes": (0, 1, 2),
 }
 AREA_CANDIDATES = {
-    "altered_threshold": (-1.0, 0.0, 1.0, 2.0, 3.0),
+    # Of thresholds that are as good the highest: most scans are intact.
+    "altered_threshold": (3.0, 2.0, 1.0, 0.0, -1.0),
     "mask_threshold": (0.0, 1.0),
     "minimum_ml": (1.0, 5.0),
 }
@@ -68,11 +69,11 @@ class Trial:
         path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
     def value(self, name: str) -> float:
-        """Reads one parameter."""
+        """Reads one parameter; a whole number stays one."""
         place: object = self.parameters()
         for part in name.split("."):
             place = place[part]
-        return float(place)
+        return place
 
 
 def descend(
