@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 
 from steps import PATCH_SHAPE, ROOT, Steps, assert_same_results, report, write_sheet
 
@@ -286,3 +287,13 @@ def test_version_of_the_package_is_named_everywhere() -> None:
     assert len(named) > 10
     assert {found for _, found in named} == {version}
     assert f"version = '{version}'" in (PIPELINE / "nextflow.config").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(PIPELINE.glob("*/voxmask/*/meta.yml")), ids=lambda path: path.parent.name)
+def test_meta_is_yaml_and_names_what_the_module_takes_and_gives(path: Path) -> None:
+    meta = yaml.safe_load(path.read_text())
+    assert meta["name"] == path.parent.name
+    script = (path.parent / "main.nf").read_text()
+    if "output" in meta and isinstance(meta["output"], dict):
+        emitted = re.findall(r"emit: (\w+)", script)
+        assert list(meta["output"]) and set(meta["output"]) == set(emitted)
