@@ -35,12 +35,112 @@ pub fn close(mask: &Mask, radius_mm: f64) -> Mask {
 /// Writes `marks[1]` within `radius_mm` of a voxel of `value`, and `marks[0]` elsewhere.
 fn mark_near(mask: &Mask, value: u8, radius_mm: f64, marks: [u8; 2]) -> Mask {
     let highest_mm2 = radius_mm * radius_mm * ROUNDING;
-    let squares = squares_within(mask, value, highest_mm2);
-    let mark = |square: f32| marks[usize::from(square.is_finite())];
+    let ball = Ball::of(mask.geometry.spacing().mm(), highest_mm2);
+    let voxels = if ball.rows() <= MOST_ROWS {
+        stamp(mask, value, &ball, marks)
+    } else {
+        let squares = squares_within(mask, value, highest_mm2);
+        let mark = |square: f32| marks[usize::from(square.is_finite())];
+        squares.into_par_iter().map(mark).collect()
+    };
     Mask {
-        voxels: squares.into_par_iter().map(mark).collect(),
+        voxels,
         geometry: mask.geometry.clone(),
     }
+}
+
+/// Balls of up to so many rows are stamped on the surface; larger ones cost more than distances.
+const MOST_ROWS: usize = 150;
+
+/// A ball as rows of voxels.
+struct Ball {
+    /// For each step along k, 0 first: the rows (steps along j, and how far they reach along i).
+    slices: Vec<Vec<(isize, usize)>>,
+}
+
+impl Ball {
+    /// The voxels at most the root of `highest_mm2` from a voxel's centre.
+    fn of([di, dj, dk]: [f64; 3], highest_mm2: f64) -> Self {
+        let reach = |left_mm2: f64, step: f64| {
+            let mut n = 0_usize;
+            while ((n + 1) as f64 * step).powi(2) <= left_mm2 && n <= MOST_ROWS {
+                n += 1;
+            }
+            n
+        };
+        let rows = |k: usize| {
+            let left = highest_mm2 - (k as f64 * dk).powi(2);
+            let most = reach(left, dj) as isize;
+            let row = |j: isize| (j, reach(left - (j as f64 * dj).powi(2), di));
+            (-most..=most).map(row).collect()
+        };
+        Self {
+            slices: (0..=reach(highest_mm2, dk)).map(rows).collect(),
+        }
+    }
+
+    /// Rows of the ball's half from its middle slice on.
+    fn rows(&self) -> usize {
+        self.slices.iter().map(Vec::len).sum()
+    }
+}
+
+/// Marks the balls about the surface of `value`, and `value` itself: what is closest to a voxel
+/// outside has a neighbour outside.
+fn stamp(mask: &Mask, value: u8, ball: &Ball, marks: [u8; 2]) -> Vec<u8> {
+    let [ni, nj, nk] = mask.geometry.shape;
+    let plane_size = ni * nj;
+    let surface: Vec<Vec<(usize, usize)>> = (0..nk)
+        .into_par_iter()
+        .map(|k| surface_of_plane(mask, value, k))
+        .collect();
+    let mut voxels = vec![marks[0]; mask.voxels.len()];
+    let planes = voxels.par_chunks_mut(plane_size.max(1)).enumerate();
+    planes.for_each(|(k, plane)| {
+        let source = &mask.voxels[plane_size * k..][..plane_size];
+        for (out, _) in plane.iter_mut().zip(source).filter(|(_, v)| **v == value) {
+            *out = marks[1];
+        }
+        let (first, last) = (
+            k.saturating_sub(ball.slices.len() - 1),
+            (k + ball.slices.len()).min(nk),
+        );
+        for (other, surface) in surface.iter().enumerate().take(last).skip(first) {
+            for &(i, j) in surface {
+                for &(step, reach) in &ball.slices[other.abs_diff(k)] {
+                    let Some(row) = j.checked_add_signed(step).filter(|&row| row < nj) else {
+                        continue;
+                    };
+                    let (start, end) = (i.saturating_sub(reach), (i + reach + 1).min(ni));
+                    plane[ni * row + start..ni * row + end].fill(marks[1]);
+                }
+            }
+        }
+    });
+    voxels
+}
+
+/// The voxels `(i, j)` of `value` in slice `k` with a neighbour along an axis that holds another.
+fn surface_of_plane(mask: &Mask, value: u8, k: usize) -> Vec<(usize, usize)> {
+    let [ni, nj, nk] = mask.geometry.shape;
+    let row = |j: usize, k: usize| &mask.voxels[ni * (j + nj * k)..][..ni];
+    let mut surface = Vec::new();
+    for j in 0..nj {
+        let here = row(j, k);
+        let around = [
+            (j > 0).then(|| row(j - 1, k)),
+            (j + 1 < nj).then(|| row(j + 1, k)),
+            (k > 0).then(|| row(j, k - 1)),
+            (k + 1 < nk).then(|| row(j, k + 1)),
+        ];
+        for i in (0..ni).filter(|&i| here[i] == value) {
+            let sides = here[i.saturating_sub(1)] != value || here[(i + 1).min(ni - 1)] != value;
+            if sides || around.iter().flatten().any(|row| row[i] != value) {
+                surface.push((i, j));
+            }
+        }
+    }
+    surface
 }
 
 #[cfg(test)]
@@ -95,6 +195,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn stamped_balls_are_those_of_the_distances(
+            seed in 0_u64..200,
+            radius_mm in 0.3_f64..6.0,
+            value in 0_u8..2,
+        ) {
+            let mut state = seed;
+            let speckle = mask(oblique_grid([14, 11, 9], [0.7, 1.3, 2.1]), |_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 33) % 20 < 3
+            });
+            let highest_mm2 = radius_mm * radius_mm * ROUNDING;
+            let ball = Ball::of(speckle.geometry.spacing().mm(), highest_mm2);
+            let squares = squares_within(&speckle, value, highest_mm2);
+            let expected: Vec<u8> = squares.iter().map(|s| u8::from(s.is_finite())).collect();
+            prop_assert_eq!(stamp(&speckle, value, &ball, [0, 1]), expected);
+        }
+
         #[test]
         fn opening_shrinks_and_closing_grows(seed in 0_u64..200, radius_mm in 0.5_f64..4.0) {
             let mut state = seed;
