@@ -104,15 +104,16 @@ impl Samples {
 
     /// Lowest and highest real value; the first is above the second without any voxel.
     pub fn range(&self) -> [f32; 2] {
-        let starts = (0..self.len()).into_par_iter().step_by(RUN);
-        let ranges = starts.map(|start| {
-            let mut run = [0.0; RUN];
-            let run = &mut run[..RUN.min(self.len() - start)];
-            self.read_run(start, run);
-            run.iter()
-                .fold(NO_RANGE, |[low, high], &v| [low.min(v), high.max(v)])
-        });
-        ranges.reduce(|| NO_RANGE, |a, b| [a[0].min(b[0]), a[1].max(b[1])])
+        match self {
+            Self::I16(scaled) => scaled.range([i16::MAX, i16::MIN]),
+            Self::U16(scaled) => scaled.range([u16::MAX, u16::MIN]),
+            Self::F32(values) => {
+                let wider = |[low, high]: [f32; 2], &v: &f32| [low.min(v), high.max(v)];
+                let runs = values.par_chunks(RUN);
+                let runs = runs.map(|run| run.iter().fold(NO_RANGE, wider));
+                runs.reduce(|| NO_RANGE, |a, b| [a[0].min(b[0]), a[1].max(b[1])])
+            }
+        }
     }
 
     /// Real values of the run of voxels from `start` on, as many as `run` holds.
@@ -125,6 +126,24 @@ impl Samples {
             Self::U16(scaled) => scaled.read(start..end, run),
             Self::F32(values) => run.copy_from_slice(&values[start..end]),
         }
+    }
+}
+
+impl<T: Copy + Into<f32> + Ord + Send + Sync> Scaled<T> {
+    /// The range of the stored values, which the processor compares many at a time, made real.
+    fn range(&self, nothing: [T; 2]) -> [f32; 2] {
+        let runs = self.stored.par_chunks(RUN).map(|run| {
+            let low = run.iter().fold(nothing[0], |low, &v| low.min(v));
+            let high = run.iter().fold(nothing[1], |high, &v| high.max(v));
+            [low, high]
+        });
+        let wider = |a: [T; 2], b: [T; 2]| [a[0].min(b[0]), a[1].max(b[1])];
+        let [low, high] = runs.reduce(|| nothing, wider);
+        if low > high {
+            return NO_RANGE;
+        }
+        let (a, b) = (self.real(low), self.real(high));
+        [a.min(b), a.max(b)]
     }
 }
 
