@@ -90,7 +90,7 @@ nnssl: setup .venv-nnssl/ready
 
 # The networks: see models/README.md.
 train evaluate flags fine-tune:
-	$(MAKE) -C models/training $@ $(foreach name,DATA REFERENCES OUTPUT,$(if $($(name)),$(name)=$(abspath $($(name)))))
+	$(MAKE) -C models/training $@ $(foreach name,DATA REFERENCES OUTPUT INITIAL,$(if $($(name)),$(name)=$(abspath $($(name)))))
 
 $(VENV)/ready: tests/peers/requirements.txt tests/cohort/requirements.txt
 	$(PYTHON) -m venv $(VENV)
