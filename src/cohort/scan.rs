@@ -13,7 +13,7 @@ use super::run::Networks;
 use super::sources::Source;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::network::{self, Modality};
+use crate::network::Modality;
 use crate::ops::plausibility;
 use crate::picture::{self, Colour, Layer, Window};
 use crate::report::{self, Clock, FileDigest};
@@ -448,7 +448,7 @@ impl Found {
         let area = &self.altered.prediction().logits;
         let area = plausibility::doubt(area, threshold).filter(|_| self.altered.report.altered);
         let probability = self.altered.report.altered_probability;
-        let (low, high) = network::normalize::extremes(&scan.image.samples);
+        let [low, high] = scan.image.samples.range();
         // Contrast is that of the means on both sides; `complete` takes care of the rest.
         Measures {
             edge_sharpness: plausibility::edge_sharpness(&scan.image, mask, 1.0),

@@ -41,7 +41,7 @@ pub struct Normalization {
 impl Normalization {
     /// Looks at a scan and decides how to normalise it.
     pub fn of(image: &Image, modality: Modality, input: &Input) -> Self {
-        let (lowest, highest) = extremes(&image.samples);
+        let [lowest, highest] = image.samples.range();
         let ct = match modality {
             Modality::Auto => lowest < input.ct_below_hu,
             Modality::Ct => true,
@@ -75,35 +75,6 @@ impl Normalization {
         for value in values {
             *value = ((*value - self.low) * self.scale).clamp(0.0, self.high);
         }
-    }
-}
-
-/// Smallest and largest real value of a scan.
-pub fn extremes(samples: &Samples) -> (f32, f32) {
-    fn of<T: Copy + PartialOrd + Send + Sync>(values: &[T], first: T) -> (T, T) {
-        let pair = |(low, high): (T, T), &v: &T| {
-            (
-                if v < low { v } else { low },
-                if v > high { v } else { high },
-            )
-        };
-        let join = |a: (T, T), b: (T, T)| pair(pair(a, &b.0), &b.1);
-        values
-            .par_chunks(1 << 16)
-            .map(|chunk| chunk.iter().fold((first, first), pair))
-            .reduce(|| (first, first), join)
-    }
-    let ordered = |a: f32, b: f32| if a <= b { (a, b) } else { (b, a) };
-    match samples {
-        Samples::I16(scaled) => {
-            let (low, high) = of(&scaled.stored, scaled.stored[0]);
-            ordered(scaled.real(low), scaled.real(high))
-        }
-        Samples::U16(scaled) => {
-            let (low, high) = of(&scaled.stored, scaled.stored[0]);
-            ordered(scaled.real(low), scaled.real(high))
-        }
-        Samples::F32(values) => of(values, values[0]),
     }
 }
 
