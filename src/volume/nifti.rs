@@ -13,6 +13,7 @@
 mod content;
 mod forms;
 mod header;
+mod memory;
 mod read;
 mod stored;
 mod write;

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::content::{Content, damaged, sibling};
 use super::header::{Datatype, Header, Scaling};
+use super::memory;
 use super::stored::Stored;
 use crate::error::{Error, Result};
 use crate::file::gzip;
@@ -292,7 +293,10 @@ impl VolumeFile {
             // Everything before the voxels is inflated to the same place, then moved over.
             let mut values: Vec<T> = self.zeroed(bytes.end.div_ceil(size_of::<T>()))?;
             let all: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
-            if gzip::inflate_exact(compressed, &mut all[..bytes.end]) {
+            let exact = memory::fill(&mut all[..bytes.end], |all| {
+                gzip::inflate_exact(compressed, all)
+            });
+            if exact {
                 all.copy_within(bytes, 0);
                 values.truncate(count);
                 return Ok(values);
@@ -342,7 +346,7 @@ impl VolumeFile {
     }
 
     fn zeroed<T: Pod>(&self, count: usize) -> Result<Vec<T>> {
-        bytemuck::allocation::try_zeroed_vec(count).map_err(|()| {
+        memory::zeroed(count).ok_or_else(|| {
             let needed = (count as f64 * size_of::<T>() as f64 / 1e6).ceil();
             let path = self.path.display();
             Error::TryAgain(format!(
