@@ -57,3 +57,16 @@ def test_mixed_precision_gives_the_gradients_of_full_precision_in_thin_scans():
         gradients.append([p.grad.clone() for p in network.parameters()])
     for full, half in zip(*gradients):
         assert float((full - half).norm()) <= 0.1 * float(full.norm()) + 1e-3
+
+
+def test_further_blocks_change_nothing_until_they_are_trained():
+    torch.manual_seed(1)
+    network = Network()
+    channels = torch.rand(1, len(CHANNELS), 32, 32, 32)
+    with torch.no_grad():
+        expected, judged = network(channels)
+        for levels in (network.down_more, network.up_more):
+            for level, _ in enumerate(levels):
+                levels[level] = torch.nn.ModuleList()
+        found, judged_without = network(channels)
+    assert torch.equal(found, expected) and torch.equal(judged_without, judged)

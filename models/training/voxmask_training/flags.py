@@ -103,7 +103,10 @@ def table_of(scans: list[Scan]) -> str:
     names = sorted({flag for scan in scans for flag in scan.flags})
     body = []
     for name in [*names, "any"]:
-        found = [[s for s in part if name in s.flags or (name == "any" and s.flags)] for part in (bad, good)]
+        found = [
+            [s for s in part if name in s.flags or (name == "any" and s.flags)]
+            for part in (bad, good)
+        ]
         body.append([name, share(bad, found[0]), share(good, found[1])])
     head = ["flag", f"masks with Dice below {GOOD_DICE}", "other masks"]
     return markdown(head, body)
@@ -114,7 +117,9 @@ def suggestions(scans: list[Scan]) -> str:
     body = []
     for name, (flag, key, large_is_bad) in MEASURES.items():
         sign = 1.0 if large_is_bad else -1.0
-        known = [(sign * value, scan) for scan in scans if (value := scan.measure(name)) is not None]
+        known = [
+            (sign * value, scan) for scan in scans if (value := scan.measure(name)) is not None
+        ]
         good = sorted(value for value, scan in known if not scan.bad)
         if not good:
             continue
@@ -125,7 +130,9 @@ def suggestions(scans: list[Scan]) -> str:
         found = [scan for value, scan in known if scan.bad and value > threshold]
         order = separation(known)
         body.append([flag, key, f"{sign * threshold:.4g}", share(bad, found), f"{order:.2f}"])
-    return markdown(["flag", "key", "threshold", "bad masks found", "area under the ROC curve"], body)
+    return markdown(
+        ["flag", "key", "threshold", "bad masks found", "area under the ROC curve"], body
+    )
 
 
 def separation(known: list[tuple[float, Scan]]) -> float:

@@ -18,6 +18,9 @@ from torch.nn import functional
 CHANNELS = ("intensity", "flat", "detail", "in-view", "ct")
 IN_VIEW = CHANNELS.index("in-view")
 WIDTHS = (32, 48, 64, 72)
+MORE_DOWN, MORE_UP = (0, 1, 1, 2), (0, 1, 1)
+"""Further blocks of each level on the way down and up. What tells an intact head in zeroed air from
+an altered one is its shape, and blocks of the coarse levels cost little time."""
 MULTIPLE_OF = 2 ** len(WIDTHS)
 FOREGROUND, AREA = 0, 1
 NORM_EPSILON = 1e-3
@@ -92,6 +95,8 @@ class Network(nn.Module):
             [nn.Conv3d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False)]
         )
         self.up = nn.ModuleList([Block(w) for w in widths[:-1]])
+        self.down_more = nn.ModuleList(map(further_blocks, widths, MORE_DOWN))
+        self.up_more = nn.ModuleList(map(further_blocks, widths[:-1], MORE_UP))
         self.head = nn.Conv3d(widths[0], 16, 3, padding=1)
         self.pool = GlobalPool()
         self.scan = nn.Sequential(nn.Linear(2 * widths[-1] + 2, 32), nn.ReLU(), nn.Linear(32, 1))
@@ -116,12 +121,16 @@ class Network(nn.Module):
                 view = functional.max_pool3d(view, 2)
                 x = x * view
             x = block(x, view)
+            for more in self.down_more[level]:
+                x = more(x, view)
             kept.append((x, view))
         deepest = self.pool(x, view)
         for level in reversed(range(len(self.up))):
             skip, view = kept[level]
             x = functional.interpolate(self.narrow[level](x), scale_factor=2.0, mode="trilinear")
             x = self.up[level](x * view + skip, view)
+            for more in self.up_more[level]:
+                x = more(x, view)
         return x, deepest
 
     def altered(self, deepest: Tensor, area: Tensor, channels: Tensor) -> Tensor:
@@ -130,6 +139,17 @@ class Network(nn.Module):
         highest = (area * view - 20.0 * (1.0 - view)).amax((2, 3, 4))
         count = torch.log1p((area.sigmoid() * view).sum((2, 3, 4)))
         return self.scan(torch.cat([deepest, 0.1 * highest, 0.2 * count], 1))
+
+
+def further_blocks(width: int, count: int) -> nn.ModuleList:
+    """Makes blocks that change nothing until they are trained.
+
+    So weights of a network without them go on where they were.
+    """
+    blocks = nn.ModuleList([Block(width) for _ in range(count)])
+    for block in blocks:
+        nn.init.zeros_(block.second_norm.weight)
+    return blocks
 
 
 def convolve(convolution: nn.Conv3d, x: Tensor) -> Tensor:

@@ -96,16 +96,27 @@ def whole_patch(sample: Sample) -> Patch:
     return make_patch(functional.pad(cells, pads), sample)
 
 
-def draw_patch(sample: Sample, rng: Generator, most_cells: int) -> Patch:
-    """Varies a sample and cuts a patch of at most about `most_cells` cells."""
+def draw_patch(
+    sample: Sample, rng: Generator, most_cells: int, altered_twin: Sample | None = None
+) -> Patch:
+    """Varies a sample and cuts a patch of at most about `most_cells` cells.
+
+    An intact sample that comes with what a tool made of it is cut where that one is, from equal
+    random numbers: otherwise «the face is in the middle» would tell the two apart.
+    """
     cells = sample.cells.float()
+    twin = altered_twin is not None and altered_twin.cells.shape == sample.cells.shape
+    if twin:
+        cells[AREA:] = altered_twin.cells[AREA:]
     head = sample.region.startswith(HEAD_REGIONS)
     cells = flip(cells, rng, 0.08 if head else 0.3)
     if rng.random() < 0.35:
         cells = cut_view(cells, rng)
     if rng.random() < 0.6:
         cells = turn(cells, rng, 0.12 if head else 0.2)
-    cells = cut_patch(cells, rng, most_cells, sample.altered)
+    cells = cut_patch(cells, rng, most_cells, sample.altered or twin)
+    if twin:
+        cells[AREA], cells[COUNTED] = 0.0, 1.0
     is_ct = bool(cells[CT].amax() > 0.5)
     cells = vary_ct(cells, rng) if is_ct else vary_mr(cells, rng)
     return make_patch(cells, sample)

@@ -37,8 +37,9 @@ LOG_STEPS = 50
 WARM_UP_STEPS = 100
 AVERAGE_DECAY = 0.998
 WORST_OF = 5
+TWIN_SHARE = 0.6
 UNSEEN_ALARM = 1.0
-USUAL_CELLS, MOST_CELLS, MOST_CELLS_SHARE = 150_000, 530_000, 0.1
+USUAL_CELLS, MOST_CELLS, MOST_CELLS_SHARE = 150_000, 530_000, 0.15
 
 
 @dataclass
@@ -80,13 +81,13 @@ class Library:
     def draw(self, rng: Generator) -> tuple[Sample, Sample]:
         """Picks an intact and an altered sample for a step.
 
-        Half of the altered samples that have a twin, the same scan before the alteration,
-        come with it: what tells the two apart is the alteration alone. Half of the other
-        intact samples are the worst of a few, because most raise no false alarm any more.
+        Most altered samples that have a twin, the same scan before the alteration, come with it:
+        what tells the two apart is the alteration alone. Half of the other intact samples are the
+        worst of a few, because most raise no false alarm any more.
         """
         altered = self.altered[int(rng.integers(len(self.altered)))]
         twin = self.twins.get(altered.name)
-        if twin is not None and rng.random() < 0.5:
+        if twin is not None and rng.random() < TWIN_SHARE:
             return twin, altered
         choice = [self.intact[int(n)] for n in rng.integers(len(self.intact), size=WORST_OF)]
         if rng.random() < 0.5:
@@ -147,11 +148,15 @@ def take_step(run: Run, library: Library, rate: float) -> dict[str, float]:
         group["lr"] = rate
     sums: dict[str, float] = {}
     patches: list[str] = []
-    for altered, sample in enumerate(library.draw(run.rng)):
-        large = run.rng.random() < MOST_CELLS_SHARE
-        most_cells = MOST_CELLS if large else USUAL_CELLS
+    pair = library.draw(run.rng)
+    twin = pair[1] if pair[0].twin == pair[1].name else None
+    large = run.rng.random() < MOST_CELLS_SHARE
+    most_cells = MOST_CELLS if large else USUAL_CELLS
+    seeds = run.rng.integers(2**63, size=2)
+    for altered, sample in enumerate(pair):
         patches.append(f"{sample.subject} {sample.kind}")
-        patch = draw_patch(sample, run.rng, most_cells)
+        rng = np.random.default_rng(seeds[altered if twin is None else 0])
+        patch = draw_patch(sample, rng, most_cells, None if altered else twin)
         channels = patch.channels.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast("cpu", torch.bfloat16):
             logits, scan = run.network(channels)

@@ -17,6 +17,10 @@ from .network import AREA, FOREGROUND, Network
 
 FILES = {FOREGROUND: "foreground", AREA: "anonymization-area"}
 PREFIX = "network."
+HALF = ".half"
+"""Ends the names of weights that are stored in 16 bits and widened under their own name."""
+FURTHER = ("down_more.", "up_more.")
+"""Blocks that change nothing until they are trained: weights from before them lack them."""
 
 
 def read_weights(models: Path) -> dict[str, Tensor]:
@@ -30,15 +34,20 @@ def read_weights(models: Path) -> dict[str, Tensor]:
     for head in (FOREGROUND, AREA):
         path = models / FILES[head] / "model.onnx"
         graph = onnx.load(path).graph
-        arrays = {
-            i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer
-        }
+        arrays = {i.name.removesuffix(HALF): widened(i) for i in graph.initializer}
         last = [node for node in graph.node if node.op_type == "Conv"][-1]
         heads.append([arrays[name] for name in last.input[1:3]])
         state |= {n.removeprefix(PREFIX): a for n, a in arrays.items() if n.startswith(PREFIX)}
     for name, parts in zip(("weight", "bias"), zip(*heads, strict=True), strict=True):
         state[f"head.{name}"] = torch.cat(parts)
-    missing = set(Network().state_dict()) - set(state)
-    if missing:
+    fresh = Network().state_dict()
+    missing = set(fresh) - set(state)
+    if any(not name.startswith(FURTHER) for name in missing):
         raise ValueError(f"{models} lacks {sorted(missing)}")
-    return state
+    return state | {name: fresh[name] for name in missing}
+
+
+def widened(weight: onnx.TensorProto) -> Tensor:
+    """Gives a stored weight as floats of 32 bits; other types as they are."""
+    tensor = torch.from_numpy(numpy_helper.to_array(weight).copy())
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
