@@ -1,6 +1,6 @@
 # The README names `make demo` and `make test`; both set up what is missing first.
 PYTHON ?= python3
-STEPS := resample segment-foreground segment-anonymization-area crop-patches qa-metrics collect prepare
+STEPS := resample segment segment-foreground segment-anonymization-area crop-patches qa-metrics collect prepare
 VENV := .venv-tests
 # Workflow engines; those of its tests that need nothing but Java, Maven and Python.
 WORKFLOWS := .venv-workflows
@@ -88,6 +88,10 @@ nnssl: setup .venv-nnssl/ready
 	PYTHONPATH=$(or $(NNSSL),$(error NNSSL names no checkout))/src \
 	  .venv-nnssl/bin/python -m pytest -q tests/nnssl
 
+# voxmask-segment against nnU-Net, voxel by voxel, in an environment of its own; WORK names a folder.
+parity: setup .venv-import/ready
+	.venv-import/bin/python tests/nnunet/parity.py --work $(or $(WORK),target/parity) $(ARGS)
+
 # The networks: see models/README.md.
 train evaluate flags fine-tune:
 	$(MAKE) -C models/training $@ $(foreach name,DATA REFERENCES OUTPUT INITIAL,$(if $($(name)),$(name)=$(abspath $($(name)))))
@@ -112,9 +116,14 @@ $(PILOT)/ready: examples/pretraining/requirements.txt
 	.venv-nnssl/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+.venv-import/ready: models/import/pyproject.toml
+	$(PYTHON) -m venv .venv-import
+	.venv-import/bin/pip install --quiet --disable-pip-version-check -e 'models/import[check]' nibabel==5.4.2
+	touch $@
+
 # A debug build: it takes half the time, and checks as much.
 target/tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny
 
-.PHONY: setup demo picture test test-workflows lint schemas bench sweep site-check pilot loaders nnssl \
+.PHONY: setup demo picture test test-workflows lint schemas bench sweep site-check pilot loaders nnssl parity \
   train evaluate flags fine-tune

@@ -4,6 +4,7 @@ pub mod card;
 pub mod channels;
 pub mod normalize;
 pub mod session;
+pub mod windows;
 
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use crate::volume::Image;
 use crate::volume::coarse_grid::{CoarseField, CoarseGrid};
 
 pub use card::Card;
-use card::{Channel, Input};
+use card::{Channel, Input, Kind};
 use channels::Channels;
 pub use normalize::{Modality, Normalization};
 use session::Session;
@@ -66,7 +67,7 @@ pub struct NetworkUsed {
     pub name: String,
     /// Version on its card.
     pub version: String,
-    /// SHA-256 of its weights.
+    /// SHA-256 of its weights; of several sets, one after the other with commas.
     pub sha256: String,
     /// Where it ran: `cpu` or `cuda`.
     pub device: String,
@@ -95,6 +96,13 @@ impl Network {
     pub fn load(folder: Option<&Path>, shipped: Shipped, context: &Context) -> Result<Self> {
         let (card, session) = match folder {
             Some(folder) => {
+                if Kind::of_folder(folder)? != Kind::CoarseGrid {
+                    return Err(Error::Unavailable(format!(
+                        "{}: a network that sees scans through windows does not fit here; it runs \
+                         with voxmask-segment, or by itself with --label",
+                        folder.display()
+                    )));
+                }
                 let (card, weights) = Card::read_folder(folder)?;
                 let session = Session::load(&weights, context)?;
                 (card, session)

@@ -9,11 +9,13 @@ pub mod constant_area;
 pub mod covering;
 pub mod distance;
 pub mod extent;
+pub mod half;
 pub mod interpolate;
 pub mod morphology;
 pub mod overlap;
 pub mod packed_mask;
 pub mod plausibility;
+pub mod resize;
 pub mod skin;
 pub mod surface;
 

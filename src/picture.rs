@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::file;
-use crate::volume::{Image, Mask};
+use crate::volume::{Image, Mask, Orientation};
 use canvas::{Canvas, Ink};
 use slice::{Plane, Profiles, Slices, Tile, View};
 
@@ -196,6 +196,17 @@ pub fn overlay(image: &Image, layers: &[Layer], window: Window) -> Picture {
 
 /// Draws the slices of a page that one leafs through: a row each for axial, coronal and sagittal, of
 /// [`SHEET_COLUMNS`] tiles of [`SHEET_TILE`] by [`SHEET_TILE`] pixels, slices chosen as in
+/// Draws an image that was read a moment ago with the outline of a mask on its grid.
+pub fn outline(image: Image, mask: Mask, colour: Colour) -> Picture {
+    let image = image.oriented(Orientation::RAS);
+    let mask = mask.oriented(Orientation::RAS);
+    let layer = Layer {
+        mask: &mask,
+        colour,
+    };
+    overlay(&image, &[layer], Window::for_image(&image))
+}
+
 /// [`overlay`]; a slice that is not square is centred on black.
 pub fn sheet(image: &Image, layers: &[Layer], window: Window) -> Picture {
     let layers = &layers[..layers.len().min(LAYERS)];

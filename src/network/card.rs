@@ -14,6 +14,9 @@ use crate::ops::skin::Skin;
 pub struct Card {
     /// Layout of this file: `card/1`.
     pub schema: String,
+    /// What kind of network it is; this struct is for the first kind.
+    #[serde(default)]
+    pub kind: Kind,
     /// What is segmented: `foreground` or `anonymization-area`.
     pub name: String,
     /// Version of the weights.
@@ -200,11 +203,7 @@ impl Card {
         if input.mirror_axes.len() > 3 || input.mirror_axes.iter().any(|axis| *axis > 2) {
             return Err("mirror_axes must be at most three of 0, 1, 2".to_owned());
         }
-        let file = &self.weights.file;
-        if file.components().count() != 1 || file.file_name() != Some(file.as_os_str()) {
-            return Err("weights.file must be a file name without folders".to_owned());
-        }
-        Ok(())
+        self.weights.check()
     }
 
     /// Reads `card.json` and the weights beside it, and compares the weights with their digest.
@@ -214,30 +213,79 @@ impl Card {
     pub fn read_folder(folder: &Path) -> Result<(Self, Vec<u8>)> {
         let path = folder.join("card.json");
         let card = Self::parse(&read(&path)?, &path.display().to_string())?;
-        let path = folder.join(&card.weights.file);
-        let weights = read(&path)?;
-        card.check_weights(&weights, &path.display().to_string())?;
+        let weights = card.weights.read(folder)?;
         Ok((card, weights))
+    }
+}
+
+impl Weights {
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        let file = &self.file;
+        if file.components().count() != 1 || file.file_name() != Some(file.as_os_str()) {
+            return Err("weights.file must be a file name without folders".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Reads the file in the card's folder and compares it with its digest.
+    ///
+    /// # Errors
+    /// Exit 69 when it is missing or another one.
+    pub fn read(&self, folder: &Path) -> Result<Vec<u8>> {
+        let path = folder.join(&self.file);
+        let weights = read(&path)?;
+        self.compare(&weights, &path.display().to_string())?;
+        Ok(weights)
     }
 
     /// Compares weights with the digest that the card states.
     ///
     /// # Errors
     /// Exit 69 when they differ.
-    pub fn check_weights(&self, weights: &[u8], origin: &str) -> Result<()> {
+    fn compare(&self, weights: &[u8], origin: &str) -> Result<()> {
         let found = crate::file::sha256_of_bytes(weights);
-        if found == self.weights.sha256.to_lowercase() {
+        if found == self.sha256.to_lowercase() {
             return Ok(());
         }
         Err(Error::Unavailable(format!(
             "{origin}: its sha256 is {found}, but the card says {}; the weights are damaged or \
              belong to another card",
-            self.weights.sha256
+            self.sha256
         )))
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// The two kinds of networks that a card may be for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// One that sees the whole scan on a coarse grid: a [`Card`].
+    #[default]
+    CoarseGrid,
+    /// One that sees it through windows: a [`crate::network::windows::WindowCard`].
+    Windows,
+}
+
+impl Kind {
+    /// What the card in a folder is for; one that does not say is for a coarse grid.
+    ///
+    /// # Errors
+    /// Exit 69 when there is no card or it names another kind.
+    pub fn of_folder(folder: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Said {
+            #[serde(default)]
+            kind: Kind,
+        }
+        let path = folder.join("card.json");
+        let said: Said = serde_json::from_slice(&read(&path)?).map_err(|e| {
+            Error::Unavailable(format!("{}: no usable model card: {e}", path.display()))
+        })?;
+        Ok(said.kind)
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path)
         .map_err(|e| Error::Unavailable(format!("{}: cannot be read: {e}", path.display())))
 }
@@ -285,7 +333,8 @@ mod tests {
     fn weights_that_are_not_the_cards_are_refused() {
         let card = Card::parse(CARD.as_bytes(), "card").unwrap();
         let error = card
-            .check_weights(b"other weights", "model.onnx")
+            .weights
+            .compare(b"other weights", "model.onnx")
             .unwrap_err();
         assert!(error.to_string().contains("sha256"));
     }

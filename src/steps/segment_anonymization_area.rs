@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::network::card::Area;
+use crate::network::windows::{Mirroring, WindowNetwork};
 use crate::network::{Modality, Network, NetworkUsed, Prediction, Shipped};
 use crate::ops::constant_area::{equal_to, rough_area, snap};
 use crate::ops::extent::Extent;
@@ -42,6 +43,12 @@ pub struct Config {
     /// Folder of another network: `card.json` and its weights.
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Label that is meant, of a network that sees a scan through windows (such as nnU-Net's).
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+    /// Whether such a network is also shown the scan mirrored: up to 8 times the work.
+    #[arg(long, value_enum, value_name = "WHETHER", num_args = 0..=1, default_missing_value = "on")]
+    pub mirroring: Mirroring,
     /// Kind of scan; `auto` takes values below −200 for CT.
     #[arg(long, value_enum, value_name = "KIND")]
     pub modality: Modality,
@@ -61,7 +68,7 @@ pub struct Config {
 pub struct Report {
     /// The volume that was segmented.
     pub input: Summary,
-    /// The kind of scan that it was taken for.
+    /// The kind of scan that it was taken for; as configured where the network asks for none.
     pub modality: Modality,
     /// Whether any voxel was found to be altered.
     pub altered: bool,
@@ -110,6 +117,11 @@ impl Step for SegmentAnonymizationArea {
 
     fn run(config: &Config, context: &Context) -> Result<Report> {
         context.stage("reading the scan and the network");
+        let (model, label) = (config.model.as_deref(), config.label.as_deref());
+        let network = WindowNetwork::load_for_label(model, label, config.mirroring, context)?;
+        if let Some(network) = network {
+            return run_windows(config, network, context);
+        }
         let scan = Canonical::read(&config.input, config.frame)?;
         let foreground = read_foreground(config, &scan)?;
         let shipped = Shipped::AnonymizationArea;
@@ -121,6 +133,37 @@ impl Step for SegmentAnonymizationArea {
         write(&scan, foreground.as_ref(), &found, config, context)?;
         Ok(found.report)
     }
+}
+
+/// The step with a network that sees the scan through windows: its label is the mask, as it is.
+fn run_windows(config: &Config, mut network: WindowNetwork, context: &Context) -> Result<Report> {
+    if config.probability.is_some() || config.foreground.is_some() {
+        return Err(Error::Config(
+            "--probability and --foreground cannot be used with a network that sees a scan through windows"
+                .to_owned(),
+        ));
+    }
+    let read = || volume::read_image(&config.input, config.frame);
+    let image = read()?;
+    let input = image.geometry.summary();
+    context.stage("segmenting");
+    let label = config.label.as_deref().unwrap_or_default();
+    let mask = network.mask(image, config.mirroring, label)?;
+    context.stage("writing the mask");
+    if let Some(path) = &config.picture {
+        let drawn = picture::outline(read()?, mask.clone(), picture::Colour::ANONYMIZATION_AREA);
+        drawn.write(path, context.overwrite)?;
+    }
+    volume::write_mask(&config.output, &mask, context.overwrite)?;
+    let extent = Extent::of(&mask);
+    Ok(Report {
+        input,
+        modality: config.modality,
+        altered: extent.voxels > 0,
+        altered_probability: None,
+        anonymization_area: extent,
+        network: network.used(),
+    })
 }
 
 /// The anonymization area of a scan.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::network::card::Boundary;
+use crate::network::windows::{Mirroring, WindowNetwork};
 use crate::network::{Modality, Network, NetworkUsed, Normalization, Prediction, Shipped};
 use crate::ops::boundary::{Level, Means, Scores, Weighing, settle_pieces};
 use crate::ops::components;
@@ -41,6 +42,12 @@ pub struct Config {
     /// Folder of another network: `card.json` and its weights.
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Label that is meant, of a network that sees a scan through windows (such as nnU-Net's).
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+    /// Whether such a network is also shown the scan mirrored: up to 8 times the work.
+    #[arg(long, value_enum, value_name = "WHETHER", num_args = 0..=1, default_missing_value = "on")]
+    pub mirroring: Mirroring,
     /// Kind of scan; `auto` takes values below −200 for CT.
     #[arg(long, value_enum, value_name = "KIND")]
     pub modality: Modality,
@@ -60,7 +67,7 @@ pub struct Config {
 pub struct Report {
     /// The volume that was segmented.
     pub input: Summary,
-    /// The kind of scan that it was taken for.
+    /// The kind of scan that it was taken for; as configured where the network asks for none.
     pub modality: Modality,
     /// Whether any anatomy was found; a phantom or an empty scan has none, which is no error.
     pub anatomy_found: bool,
@@ -100,6 +107,11 @@ impl Step for SegmentForeground {
 
     fn run(config: &Config, context: &Context) -> Result<Report> {
         context.stage("reading the scan and the network");
+        let (model, label) = (config.model.as_deref(), config.label.as_deref());
+        let network = WindowNetwork::load_for_label(model, label, config.mirroring, context)?;
+        if let Some(network) = network {
+            return run_windows(config, network, context);
+        }
         let scan = Canonical::read(&config.input, config.frame)?;
         let mut network = Network::load(config.model.as_deref(), Shipped::Foreground, context)?;
         context.stage("segmenting the foreground");
@@ -108,6 +120,36 @@ impl Step for SegmentForeground {
         write(&scan, &found, config, context)?;
         Ok(found.report)
     }
+}
+
+/// The step with a network that sees the scan through windows: its label is the mask, as it is.
+fn run_windows(config: &Config, mut network: WindowNetwork, context: &Context) -> Result<Report> {
+    if config.probability.is_some() {
+        return Err(Error::Config(
+            "--probability cannot be used with a network that sees a scan through windows"
+                .to_owned(),
+        ));
+    }
+    let read = || volume::read_image(&config.input, config.frame);
+    let image = read()?;
+    let input = image.geometry.summary();
+    context.stage("segmenting");
+    let label = config.label.as_deref().unwrap_or_default();
+    let mask = network.mask(image, config.mirroring, label)?;
+    context.stage("writing the mask");
+    if let Some(path) = &config.picture {
+        let drawn = picture::outline(read()?, mask.clone(), picture::Colour::FOREGROUND);
+        drawn.write(path, context.overwrite)?;
+    }
+    volume::write_mask(&config.output, &mask, context.overwrite)?;
+    let extent = Extent::of(&mask);
+    Ok(Report {
+        input,
+        modality: config.modality,
+        anatomy_found: extent.voxels > 0,
+        foreground: extent,
+        network: network.used(),
+    })
 }
 
 /// The foreground of a scan.

@@ -84,6 +84,25 @@ impl Geometry {
         Spacing(self.affine.columns().map(norm))
     }
 
+    /// The spacing as the header (`pixdim`) of the file that this grid was read from spells it, where
+    /// it agrees with the affine up to a thousandth; else [`Geometry::spacing`].
+    ///
+    /// Other tools take their spacing from there. The two differ by rounding alone, but a rule that
+    /// asks whether two axes have equal spacings is decided by it.
+    pub fn header_spacing(&self) -> Spacing {
+        let spacing = self.spacing();
+        let Some(stored) = self.stored else {
+            return spacing;
+        };
+        let pixdim = [1, 2, 3].map(|n| stored.pixdim[n].abs());
+        let mut pairs = spacing.0.iter().zip(pixdim);
+        if pairs.all(|(mm, pixdim)| (mm - pixdim).abs() <= 1e-3 * mm) {
+            Spacing(pixdim)
+        } else {
+            spacing
+        }
+    }
+
     /// Which way the axes run: the closest of the 48 orientations.
     pub fn orientation(&self) -> Orientation {
         Orientation::of(&self.affine)

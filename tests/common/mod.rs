@@ -52,6 +52,7 @@ impl Run {
 pub fn executable(step: &str) -> &'static str {
     match step {
         "resample" => env!("CARGO_BIN_EXE_voxmask-resample"),
+        "segment" => env!("CARGO_BIN_EXE_voxmask-segment"),
         "segment-foreground" => env!("CARGO_BIN_EXE_voxmask-segment-foreground"),
         "segment-anonymization-area" => env!("CARGO_BIN_EXE_voxmask-segment-anonymization-area"),
         "crop-patches" => env!("CARGO_BIN_EXE_voxmask-crop-patches"),

@@ -49,6 +49,9 @@ const MODEL_AREA: &str = concat!(
     "/tests/data/models/anonymization-area"
 );
 
+/// A tiny network that nnU-Net trained; see tests/nnunet/golden.py.
+const MODEL_WINDOWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/nnunet/model");
+
 pub const TABLE: &[Row] = &[
     Row {
         step: "resample",
@@ -62,6 +65,14 @@ pub const TABLE: &[Row] = &[
             "--coarsening=sample",
             "\"sample\"",
         ),
+    },
+    Row {
+        step: "segment",
+        inputs: &[("--input", Content::Image)],
+        fixed: &[("--model", MODEL_WINDOWS)],
+        flags: &[],
+        output: Some(Output::File("labels.nii.gz")),
+        setting: ("mirroring", "\"off\"", "--mirroring=on", "\"on\""),
     },
     Row {
         step: "segment-foreground",

@@ -11,3 +11,4 @@ mod crop_patches;
 mod prepare;
 mod qa_metrics;
 mod resample;
+mod segment;

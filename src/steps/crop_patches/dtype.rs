@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ops::half;
 use crate::volume::Samples;
 
 /// Type of a patch's values.
@@ -54,7 +55,7 @@ impl Dtype {
     pub(super) fn misfit(self, range: [f32; 2]) -> Option<String> {
         let largest = match self {
             Self::Float32 => return None,
-            Self::Float16 => LARGEST_HALF,
+            Self::Float16 => half::LARGEST,
             Self::Int16 => f32::from(i16::MAX),
         };
         let outside = range[0] < -largest || range[1] > largest;
@@ -72,7 +73,7 @@ impl Dtype {
     pub(super) fn encode(self, values: Vec<f32>) -> Encoded {
         match self {
             Self::Float32 => Encoded::F32(values),
-            Self::Float16 => Encoded::F16(values.into_iter().map(half_bits).collect()),
+            Self::Float16 => Encoded::F16(values.into_iter().map(half::bits).collect()),
             // A float cast saturates, it does not wrap.
             Self::Int16 => {
                 Encoded::I16(values.iter().map(|v| v.round_ties_even() as i16).collect())
@@ -90,28 +91,6 @@ impl Encoded {
             Self::I16(values) => bytemuck::cast_slice(values),
         }
     }
-}
-
-/// Largest finite binary16 number.
-const LARGEST_HALF: f32 = 65504.0;
-
-/// Bits of the closest binary16 number, half to even, of a value up to [`LARGEST_HALF`].
-///
-/// # Source
-/// IEEE 754-2019, section 3.4: 5 bits of exponent, 10 of fraction; numbers below 2⁻¹⁴ are multiples
-/// of 2⁻²⁴.
-fn half_bits(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let sign = (bits >> 16) as u16 & 0x8000;
-    let magnitude = bits & 0x7fff_ffff;
-    let half = if value.abs() < 2.0_f32.powi(-14) {
-        (value.abs() * 2.0_f32.powi(24)).round_ties_even() as u16
-    } else {
-        // The exponents' biases differ by 112; 13 bits of fraction go.
-        let rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
-        ((rounded - (112 << 23)) >> 13) as u16
-    };
-    sign | half
 }
 
 /// True when no real value of a scan has a fraction.
@@ -135,17 +114,6 @@ mod tests {
             panic!("another type");
         };
         assert_eq!(stored, [-2, 0, 2, 32767]);
-        // 11 significant bits: 2049 lies half-way between 2048 and 2050, 2051 between 2050 and 2052.
-        let values = [1.0, 2049.0, 2051.0, -0.5, 65504.0, 0.0, 0.1];
-        let wanted = [0x3c00, 0x6800, 0x6802, 0xb800, 0x7bff, 0x0000, 0x2e66];
-        assert_eq!(values.map(half_bits), wanted);
-        // The smallest normal number, the one that rounds up to it, and the smallest of all.
-        let small = [
-            2.0_f32.powi(-14),
-            2.0_f32.powi(-14) * 0.99999,
-            2.0_f32.powi(-24),
-        ];
-        assert_eq!(small.map(half_bits), [0x0400, 0x0400, 0x0001]);
     }
 
     #[test]
