@@ -25,6 +25,9 @@ fn model(change: impl Fn(&mut serde_json::Value)) -> tempfile::TempDir {
     folder
 }
 
+/// What is done to a good card, and what is then said.
+type Change = (fn(&mut serde_json::Value), &'static str);
+
 fn arguments(model: &Path, output: &Path) -> Vec<PathBuf> {
     let flags = ["--input", "--model", "--output"].map(PathBuf::from);
     let paths = [data("scan.nii.gz"), model.into(), output.into()];
@@ -85,7 +88,7 @@ fn the_tensor_is_that_of_nnunet() {
 fn a_network_that_is_damaged_or_foreign_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("labels.nii.gz");
-    let cases: [(fn(&mut serde_json::Value), &str); 5] = [
+    let cases: [Change; 5] = [
         (|card| card["weights"][0]["sha256"] = "00".into(), "sha256"),
         (
             |card| card["weights"][0]["file"] = "other.onnx".into(),
