@@ -3,6 +3,7 @@
 pub mod csv;
 pub mod folder;
 pub mod gzip;
+pub mod walk;
 
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Read, Write};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::config::{Config, Naming};
 use crate::error::{Error, Result};
 use crate::file::csv::Table;
-use crate::file::folder;
+use crate::file::walk::files_below;
 
 /// A scan to work on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,16 +47,19 @@ pub(super) fn list(config: &Config) -> Result<Vec<Source>> {
 fn from_folder(input: &Path, config: &Config) -> Result<Vec<Source>> {
     let pattern = glob::Pattern::new(&config.pattern)
         .map_err(|e| Error::Config(format!("--pattern: {e}")))?;
-    let mut found = Vec::new();
-    walk(input, &mut found)?;
+    let found = files_below(input, |_| false)?;
     // Derivatives of a BIDS tree are no scans, nor is what an earlier run wrote.
     let output = std::fs::canonicalize(&config.output).ok();
     let chosen = found.into_iter().filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let below = path.strip_prefix(input).unwrap_or(path);
         let ours = output.as_ref().is_some_and(|output| {
             std::fs::canonicalize(path).is_ok_and(|path| path.starts_with(output))
         });
-        pattern.matches_path(below) && !below.starts_with("derivatives") && !ours
+        stem(&name).is_some()
+            && pattern.matches_path(below)
+            && !below.starts_with("derivatives")
+            && !ours
     });
     let source = |path: PathBuf| {
         let below = path.strip_prefix(input).unwrap_or(&path).to_owned();
@@ -69,21 +72,6 @@ fn from_folder(input: &Path, config: &Config) -> Result<Vec<Source>> {
         }
     };
     Ok(chosen.map(source).collect())
-}
-
-fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for path in folder::entries(folder)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
-            continue;
-        }
-        if path.is_dir() {
-            walk(&path, found)?;
-        } else if stem(&name).is_some() {
-            found.push(path);
-        }
-    }
-    Ok(())
 }
 
 /// The name of a volume without its ending.

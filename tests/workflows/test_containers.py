@@ -173,6 +173,7 @@ def test_nextflow_makes_the_same_masks_in_containers(
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "scan broken was not finished: segment-foreground" in done.stdout
+    assert done.stdout.count("was not finished") == 1, done.stdout + (tmp_path / ".nextflow.log").read_text()
     scripts = [path.read_text() for path in (tmp_path / "work").glob("*/*/.command.run")]
     assert any(f"{engine} run" in script or f"{engine} exec" in script for script in scripts)
     for name, path in chosen.items():

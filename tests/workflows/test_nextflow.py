@@ -276,6 +276,40 @@ def test_schema_and_configuration_name_the_same_parameters(nextflow: dict[str, s
         assert value.strip("'") == (spelt[default] if isinstance(default, bool | None) else str(default)), name
 
 
+def test_a_cohort_is_prepared_and_collected(
+    nextflow: dict[str, str], steps: Steps, scans: dict[str, Path], tmp_path: Path
+) -> None:
+    modules = PIPELINE / "modules" / "voxmask"
+    (tmp_path / "main.nf").write_text(
+        f"""include {{ PREPARE }} from '{modules}/prepare/main'
+include {{ COLLECT }} from '{modules}/collect/main'
+workflow {{
+    scans = params.scans.tokenize(',').collect {{ path -> file(path) }}
+    PREPARE([[id: 'site'], scans])
+    COLLECT(PREPARE.out.cohort.map {{ meta, folder -> [meta, scans, folder, []] }})
+    PREPARE.out.report.mix(PREPARE.out.cohort, COLLECT.out.dataset).view {{ row -> "made: ${{row[1]}}" }}
+}}
+"""
+    )
+    (tmp_path / "nextflow.config").write_text("process { withName: 'COLLECT' { ext.args = '--layout bids' } }\n")
+    chosen = ",".join(str(scans[name]) for name in ("ct_coarse", "broken"))
+    line = ["nextflow", "run", tmp_path / "main.nf", "--scans", chosen]
+    done = subprocess.run(
+        [str(c) for c in line], cwd=tmp_path, env=nextflow, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {Path(text[6:]).name: Path(text[6:]) for text in done.stdout.splitlines() if text.startswith("made: ")}
+    # The broken scan was left out, and said to be.
+    (left_out,) = report(made["site_cohort.json"])["result"]["left_out"]
+    assert left_out["exit_code"] == 65
+    rows = list(csv.DictReader((made["site_cohort"] / "cohort.tsv").open(), delimiter="\t"))
+    assert len(rows) == 1
+    by_hand = tmp_path / "by_hand.nii.gz"
+    steps("segment-foreground", input=scans["ct_coarse"], output=by_hand)
+    (mask,) = made["site"].rglob("*_desc-foreground_mask.nii.gz")
+    assert mask.read_bytes() == by_hand.read_bytes()
+
+
 def test_version_of_the_package_is_named_everywhere() -> None:
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
     files = [*PIPELINE.rglob("*.nf"), *PIPELINE.rglob("*.config"), *PIPELINE.rglob("*.yml"), *PIPELINE.rglob("*.json")]

@@ -11,6 +11,7 @@ import pytest
 
 from steps import ROOT, Steps
 
+ADDRESS = "https://voxmask.invalid/modules.git"
 MODULES = sorted(path.name for path in (ROOT / "nextflow" / "modules" / "voxmask").iterdir())
 
 
@@ -44,9 +45,11 @@ def nf_core(remote: Path, nextflow: dict[str, str], tmp_path: Path):
     """Runs nf-core's tools against the remote, with a home of their own."""
     own = nextflow | {"NFCORE_NO_VERSION_CHECK": "1", "XDG_CONFIG_HOME": str(tmp_path / "config")}
     own |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "NXF_HOME": str(tmp_path / "nextflow")}
+    # nf-core takes no address of a file; git fetches this one from the folder.
+    own |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{remote}.insteadOf", "GIT_CONFIG_VALUE_0": ADDRESS}
 
     def run(group: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-        command = ["nf-core", group, "--git-remote", f"file://{remote}", "--branch", "main", *map(str, arguments)]
+        command = ["nf-core", group, "--git-remote", ADDRESS, "--branch", "main", *map(str, arguments)]
         return subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, check=False)
 
     return run
@@ -68,9 +71,12 @@ def test_an_empty_pipeline_installs_the_modules_and_runs(
     nf_core, nextflow: dict[str, str], steps: Steps, scans: dict[str, Path], tmp_path: Path
 ) -> None:
     pipeline = tmp_path / "pipeline"
-    pipeline.mkdir()
+    (pipeline / "modules").mkdir(parents=True)
     (pipeline / ".nf-core.yml").write_text("repository_type: pipeline\n")
     (pipeline / "nextflow.config").write_text("manifest { name = 'foreign/pipeline' }\n")
+    # Without it the installer asks questions.
+    empty = {"name": "foreign/pipeline", "homePage": "https://example.org", "repos": {}}
+    (pipeline / "modules.json").write_text(json.dumps(empty))
     (pipeline / "main.nf").write_text(
         """include { SEGMENTFOREGROUND } from './modules/voxmask/segmentforeground/main'
 workflow {

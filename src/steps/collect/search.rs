@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::file;
+use crate::file::walk::files_below;
 
 /// A report of a step, as much of it as is needed here.
 #[derive(Clone, Debug, Deserialize)]
@@ -72,7 +73,7 @@ impl Results {
             reports: Vec::new(),
             volumes: BTreeMap::new(),
         };
-        for path in files_below(folder)? {
+        for path in files_below(folder, is_of_patches)? {
             let name = name_of(&path);
             if is_volume(&name) {
                 results.volumes.entry(name).or_default().push(path);
@@ -137,7 +138,7 @@ pub(super) struct Found {
 pub(super) fn scans(folder: &Path, results: &Results) -> Result<Vec<Found>> {
     let derived = results.derived();
     let mut scans = Vec::new();
-    for path in files_below(folder)? {
+    for path in files_below(folder, is_of_patches)? {
         if is_volume(&name_of(&path)) {
             let sha256 = file::sha256(&path)?;
             if !derived.contains(sha256.as_str()) {
@@ -158,34 +159,9 @@ fn is_volume(name: &str) -> bool {
     name.ends_with(".nii") || name.ends_with(".nii.gz")
 }
 
-/// Files below a folder in order, without hidden ones, folders that are links, and folders of
-/// patches.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let unreadable = |e| Error::unreadable(folder, e);
-    let entries = std::fs::read_dir(folder).map_err(unreadable)?;
-    let entries = entries.collect::<std::io::Result<Vec<_>>>();
-    let mut paths: Vec<PathBuf> = entries
-        .map_err(unreadable)?
-        .iter()
-        .map(|e| e.path())
-        .collect();
-    paths.sort();
-    if paths.iter().any(|path| name_of(path) == "index.jsonl") {
-        return Ok(Vec::new());
-    }
-    let mut files = Vec::new();
-    for path in paths {
-        let is_folder = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
-        if name_of(&path).starts_with('.') {
-            continue;
-        }
-        if is_folder {
-            files.extend(files_below(&path)?);
-        } else if path.is_file() {
-            files.push(path);
-        }
-    }
-    Ok(files)
+/// True for a folder of patches, whose images are no scans.
+fn is_of_patches(held: &[PathBuf]) -> bool {
+    held.iter().any(|path| name_of(path) == "index.jsonl")
 }
 
 /// The report that a JSON file holds, if it holds one.
