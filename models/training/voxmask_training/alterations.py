@@ -22,16 +22,16 @@ from .templates import Field, Templates
 Level = Callable[[np.ndarray], np.ndarray]  # MNI points [3, ...] in mm -> mm, > 0 inside
 
 METHODS = {
-    "brain-box": 0.11,
-    "face-wedge": 0.13,
+    "brain-box": 0.10,
+    "face-wedge": 0.12,
     "face-teeth-ears": 0.09,
     "shell-211": 0.09,
-    "shell-212": 0.13,
+    "shell-212": 0.12,
     "plane": 0.11,
     "planes": 0.07,
     "box": 0.07,
-    "strip": 0.12,
-    "outside-brain": 0.04,
+    "strip": 0.16,
+    "outside-brain": 0.03,
     "warp": 0.04,
 }
 HIDING = ("zero", "constant", "minimum", "air-noise", "noise")
@@ -214,9 +214,9 @@ def draw_fill(rng: np.random.Generator, method: str, ct: bool) -> str:
         "pixels",
         "surroundings",
     ]
-    weights = [0.5, 0.05, 0.06, 0.02, 0.06, 0.19, 0.09, 0.03]
+    weights = [0.38, 0.05, 0.06, 0.02, 0.12, 0.22, 0.12, 0.03]
     if method == "strip":
-        weights = [0.32, 0.06, 0.04, 0.14, 0.12, 0.18, 0.05, 0.09]
+        weights = [0.25, 0.06, 0.04, 0.12, 0.23, 0.18, 0.05, 0.07]
     return str(rng.choice(names, p=weights))
 
 

@@ -65,6 +65,8 @@ EVERYWHERE = ("brain-box", "outside-brain", "niimath-deface", "published")
 """Methods that blank air far from the head: had it been noise, it would belong to the area, and the
 scan would look the same."""
 CT_SHARE = 0.35
+ZEROED_SHARE = 0.42
+"""MR scans whose air is zero: whether they were altered is the hardest question of all."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def scanned_mr(rng: np.random.Generator, scan: Scan, stripped: bool) -> Scan:
     for step, probability in steps:
         if chance(rng, probability):
             scan = step(rng, scan)
-    scan = other_air(rng, scan, 0.3, 0.12)
+    scan = other_air(rng, scan, ZEROED_SHARE, 0.12)
     scan = scenes.quantised(rng, scan) if chance(rng, 0.85) else scan
     return scenes.turned_frame(rng, scan) if chance(rng, 0.06) else scan
 
@@ -295,7 +297,7 @@ def restaged_mr(rng: np.random.Generator, scan: Scan, defaced: bool) -> Scan:
         if scan.values.min() >= 0 and chance(rng, probability):
             scan = step(rng, scan)
     if not constant:
-        scan = other_air(rng, scan, 0.3, 0.12)
+        scan = other_air(rng, scan, ZEROED_SHARE, 0.12)
     if whole and chance(rng, 0.85):
         scan = scenes.quantised(rng, scan) if scan.values.min() >= 0 else rounded(scan)
     return scenes.turned_frame(rng, scan) if not defaced and chance(rng, 0.06) else scan
