@@ -61,6 +61,10 @@ schemas: setup
 bench: setup $(VENV)/ready
 	$(PYTHON) benches/run.py --peers "$(PEERS)" $(ARGS)
 
+# A cohort in one process against one by one, with broken files, and killed in the middle.
+bench-cohort: setup
+	$(PYTHON) benches/cohort.py --data $(or $(DATA),$(error DATA names no folder)) $(ARGS)
+
 # All five steps on every volume of a folder of volumes.
 sweep: setup $(VENV)/ready
 	$(VENV)/bin/python tests/sweep/sweep.py $(or $(DATA),$(error DATA names no folder)) $(ARGS)
@@ -125,5 +129,5 @@ $(PILOT)/ready: examples/pretraining/requirements.txt
 target/tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny
 
-.PHONY: setup demo picture test test-workflows lint schemas bench sweep site-check pilot loaders nnssl parity \
+.PHONY: setup demo picture test test-workflows lint schemas bench bench-cohort sweep site-check pilot loaders nnssl parity \
   train evaluate flags fine-tune
