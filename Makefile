@@ -34,6 +34,11 @@ test: setup $(VENV)/ready $(WORKFLOWS)/ready
 	    tests/test_flags.py
 	$(WORKFLOWS)/bin/python -m pytest -q -rs $(LOCAL_WORKFLOWS)
 
+# Faults and limits at every moment, not at some as in `make test`: minutes. The rest needs root, strace
+# and a C compiler; what cannot run here is said.
+test-faults: setup
+	cargo test --locked --test faults -- --include-ignored --nocapture --test-threads 1 2>&1 | grep -v '^ INFO'
+
 # Every workflow engine, container and wheel; what this machine cannot be set up for is skipped, and
 # said. Installs Debian packages. ONLY names some of the files.
 test-workflows: setup $(WORKFLOWS)/ready
@@ -129,5 +134,6 @@ $(PILOT)/ready: examples/pretraining/requirements.txt
 target/tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny
 
-.PHONY: setup demo picture test test-workflows lint schemas bench bench-cohort sweep site-check pilot loaders nnssl parity \
+.PHONY: setup demo picture test test-workflows lint schemas bench bench-cohort sweep site-check pilot \
+  loaders nnssl parity test-faults \
   train evaluate flags fine-tune

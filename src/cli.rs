@@ -1,5 +1,7 @@
 //! The only `main`: flags and JSON in, a step run, a report out, an exit code.
 
+mod endings;
+
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -14,12 +16,15 @@ use tracing_subscriber::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::step::{Context, Device, FileArgument, FileKind, Step};
-use crate::{file, report};
+use crate::{file, network, report};
 
 /// Runs one step as an executable: parses the command line, runs, reports.
 pub fn main<S: Step>() -> ExitCode {
-    exit_70_on_panic();
-    match run::<S>(std::env::args_os().collect()) {
+    // SAFETY: nothing before this starts a thread.
+    unsafe { network::session::forbid_telemetry() };
+    let done = endings::handle(S::COHORT).and_then(|()| run::<S>(std::env::args_os().collect()));
+    endings::give_way();
+    match done {
         Ok(code) => code,
         Err(error) => {
             // Not through tracing: `--quiet` never hides why a run failed.
@@ -130,6 +135,9 @@ fn run_step<S: Step>(config: &S::Config, common: &Common, cohort: &Cohort) -> Re
     let context = context(common, cohort)?;
     check_files(&S::files(config), common.report.as_deref(), &context)?;
     S::validate(config)?;
+    for output in S::files(config).iter().filter_map(output_folder) {
+        file::drafts::remove_abandoned(output);
+    }
     let clock = report::Clock::start();
     let result = S::run(config, &context)?;
     let missed = S::missed(config, &result);
@@ -276,6 +284,12 @@ fn check_files(files: &[FileArgument], report: Option<&Path>, context: &Context)
     check_distinct(&outputs.chain(report).collect::<Vec<_>>())
 }
 
+/// Where an output folder's drafts lie: a killed run may have left one.
+fn output_folder<'a>(file: &FileArgument<'a>) -> Option<&'a Path> {
+    let path = file.path.filter(|_| file.kind == FileKind::OutputFolder);
+    path.map(file::folder_of)
+}
+
 fn check_distinct(outputs: &[&Path]) -> Result<()> {
     for (n, path) in outputs.iter().enumerate() {
         if outputs[..n].contains(path) {
@@ -398,23 +412,6 @@ fn log_to_stderr(quiet: bool, cohort: bool) {
         .with_target(false)
         .without_time();
     tracing_subscriber::registry().with(ours).with(lines).init();
-}
-
-/// A panic is a fault of ours: one line that asks for a report, and exit code 70.
-fn exit_70_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map_or_else(String::new, |location| {
-            // The file's name alone: a folder of the machine that built this says nothing.
-            let file = location.file().rsplit('/').next().unwrap_or_default();
-            format!(" at {file}:{}", location.line())
-        });
-        let message = panic.payload_as_str().unwrap_or("unknown");
-        let _ = writeln!(
-            std::io::stderr(),
-            "error: {message}{place}; this is a bug in voxmask, please report it"
-        );
-        std::process::exit(70);
-    }));
 }
 
 #[cfg(test)]

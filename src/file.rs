@@ -1,14 +1,14 @@
 //! Files as a whole: written whole or not at all, read by content, named by digest.
 
 pub mod csv;
+pub mod drafts;
 pub mod folder;
 pub mod gzip;
 pub mod walk;
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 #[cfg(target_os = "linux")]
@@ -65,7 +65,8 @@ fn exists(path: &Path) -> Error {
     Error::unwritable(path, "exists already; use --overwrite to replace it")
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that a path lies in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -77,7 +78,7 @@ enum Draft {
     /// Has no name at all: not even SIGKILL leaves anything.
     Unnamed(File),
     /// Has a name of its own beside the final one, where the file system offers nothing better.
-    Named(NamedTempFile),
+    Named(drafts::Draft<NamedTempFile>),
 }
 
 impl Draft {
@@ -108,26 +109,22 @@ impl Draft {
     }
 
     fn named(path: &Path) -> io::Result<Self> {
-        tempfile::Builder::new()
-            .prefix(".voxmask-")
-            .suffix(".part")
-            .permissions(Permissions::from_mode(MODE))
-            .tempfile_in(folder_of(path))
-            .map(Self::Named)
+        drafts::remove_abandoned(folder_of(path));
+        drafts::file(folder_of(path), MODE).map(Self::Named)
     }
 
     fn file(&self) -> &File {
         match self {
             Self::Unnamed(file) => file,
-            Self::Named(file) => file.as_file(),
+            Self::Named(draft) => draft.made.as_file(),
         }
     }
 
     fn publish(self, path: &Path, overwrite: bool) -> io::Result<()> {
         match self {
             Self::Unnamed(file) => publish_unnamed(&file, path, overwrite),
-            Self::Named(file) if overwrite => rename(file, path),
-            Self::Named(file) => match file.persist_noclobber(path) {
+            Self::Named(draft) if overwrite => rename(draft.made, path),
+            Self::Named(draft) => match draft.made.persist_noclobber(path) {
                 Ok(_) => Ok(()),
                 // Some network file systems know neither a hard link nor a rename that spares what
                 // is there: look, then rename.
@@ -154,10 +151,7 @@ fn publish_unnamed(file: &File, path: &Path, overwrite: bool) -> io::Result<()> 
         done => return done,
     }
     // A link never replaces, a rename does: link under a name of our own first.
-    let beside = tempfile::Builder::new()
-        .prefix(".voxmask-")
-        .suffix(".part")
-        .make_in(folder_of(path), |name| link(file, name))?;
+    let beside = drafts::name(folder_of(path), |name| link(file, name))?;
     beside.into_temp_path().persist(path).map_err(|e| e.error)
 }
 
@@ -205,6 +199,8 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn folder() -> tempfile::TempDir {

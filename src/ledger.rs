@@ -112,7 +112,7 @@ impl Ledger {
 
 /// Now, as a line's `when` has it.
 pub fn now() -> String {
-    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+    crate::report::timestamp(SystemTime::now())
 }
 
 /// Digest of a configuration that holds no paths, for `config_sha256`.

@@ -119,7 +119,13 @@ impl Picture {
     /// # Errors
     /// Exit 73; also when the file exists and `overwrite` is false.
     pub fn write(&self, path: &Path, overwrite: bool) -> Result<()> {
-        file::write_whole(path, overwrite, |writer| self.encode(writer))
+        file::write_whole(path, overwrite, |writer| {
+            self.encode(writer).map_err(|error| match error {
+                // As it came, so that a full disk is told apart.
+                png::EncodingError::IoError(error) => error,
+                other => std::io::Error::other(other),
+            })
+        })
     }
 
     /// The picture as JPEG of a quality from 1 to 100: a tenth of the bytes of a PNG, for pages that
@@ -142,7 +148,10 @@ impl Picture {
         Ok(bytes)
     }
 
-    fn encode(&self, writer: &mut dyn std::io::Write) -> std::io::Result<()> {
+    fn encode(
+        &self,
+        writer: &mut dyn std::io::Write,
+    ) -> std::result::Result<(), png::EncodingError> {
         let too_big = |_| std::io::Error::other("the picture is too big for PNG");
         let width = u32::try_from(self.width).map_err(too_big)?;
         let height = u32::try_from(self.height).map_err(too_big)?;
@@ -155,7 +164,7 @@ impl Picture {
         encoder.set_filter(png::Filter::NoFilter);
         let mut writer = encoder.write_header()?;
         writer.write_image_data(&self.pixels)?;
-        Ok(writer.finish()?)
+        writer.finish()
     }
 }
 

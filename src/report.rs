@@ -2,7 +2,7 @@
 //! and only `run` between two runs of the same call.
 
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,16 @@ impl Measure {
     }
 }
 
+/// A moment, UTC, RFC 3339, to the second. A clock that is set before 1970 or beyond 9999 gives the nearest
+/// moment that can be written.
+pub fn timestamp(moment: SystemTime) -> String {
+    // 9999-12-31T23:59:59Z
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    let since = moment.duration_since(SystemTime::UNIX_EPOCH);
+    let shown = SystemTime::UNIX_EPOCH + since.unwrap_or_default().min(LAST);
+    humantime::format_rfc3339_seconds(shown).to_string()
+}
+
 /// Takes the time of a run.
 pub struct Clock {
     started: SystemTime,
@@ -124,7 +134,7 @@ impl Clock {
             }
             .to_owned(),
             threads: context.threads,
-            started: humantime::format_rfc3339_seconds(self.started).to_string(),
+            started: timestamp(self.started),
             seconds: (seconds * 1000.0).round() / 1000.0,
         }
     }
@@ -198,4 +208,18 @@ pub fn digest(file: &FileArgument, path: &Path) -> Result<FileDigest> {
             None
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_wrong_still_gives_a_moment() {
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(timestamp(at(86_400)), "1970-01-02T00:00:00Z");
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(5);
+        assert_eq!(timestamp(before), "1970-01-01T00:00:00Z");
+        assert_eq!(timestamp(at(1 << 40)), "9999-12-31T23:59:59Z");
+    }
 }

@@ -361,17 +361,11 @@ fn write_key(path: &Path, key: &[(String, PathBuf)]) -> Result<()> {
 fn remove_drafts(folder: &Path) -> Result<()> {
     for path in file::folder::entries(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let draft = name.starts_with(".voxmask-") && name.ends_with(".part");
-        let removed = match (draft, path.is_dir()) {
-            (true, true) => std::fs::remove_dir_all(&path),
-            (true, false) => std::fs::remove_file(&path),
-            (false, true) if name != "patches" => {
-                remove_drafts(&path)?;
-                Ok(())
-            }
-            _ => Ok(()),
-        };
-        removed.map_err(|e| Error::unwritable(&path, e))?;
+        if file::drafts::is_draft(&name) {
+            file::drafts::remove(&path).map_err(|e| Error::unwritable(&path, e))?;
+        } else if path.is_dir() && !path.is_symlink() && name != "patches" {
+            remove_drafts(&path)?;
+        }
     }
     Ok(())
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
+#[cfg(target_os = "linux")]
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::folder_of;
+use super::{drafts, folder_of};
 use crate::error::{Error, Result};
 
 /// Mode of a new folder before the umask acts.
@@ -17,7 +17,8 @@ const MODE: u32 = 0o777;
 /// Fills a hidden sibling of `path` through `fill`, then renames it to `path`.
 ///
 /// A folder that is there already and empty is replaced; one with files only if `overwrite` is true
-/// and all of them are `ours` by name, since a folder full of other things was hardly meant.
+/// and all of them are `ours` by name, since a folder full of other things was hardly meant. What was
+/// there is looked at again at the end: it may have come meanwhile.
 ///
 /// # Errors
 /// Exit 73, or what `fill` comes back with. Nothing is left behind.
@@ -28,36 +29,56 @@ pub fn write_folder(
     fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     check_replaceable(path, overwrite, ours)?;
-    let unwritable = |e: std::io::Error| Error::unwritable(path, e);
-    let draft = sibling(path).map_err(unwritable)?;
-    fill(draft.path())?;
-    if path.exists() {
-        let old = sibling(path).map_err(unwritable)?;
-        std::fs::rename(path, old.path()).map_err(unwritable)?;
-        if let Err(error) = std::fs::rename(draft.path(), path) {
-            std::fs::rename(old.keep(), path).map_err(unwritable)?;
-            return Err(unwritable(error));
-        }
+    let unwritable = |e: io::Error| Error::unwritable(path, e);
+    let draft = drafts::folder(folder_of(path), MODE).map_err(unwritable)?;
+    fill(draft.made.path())?;
+    check_replaceable(path, overwrite, ours)?;
+    if overwrite && path.exists() {
+        replace(draft.made.path(), path).map_err(unwritable)?;
     } else {
-        std::fs::rename(draft.path(), path).map_err(unwritable)?;
+        // Takes the place of an empty folder, and fails on one that was filled since.
+        std::fs::rename(draft.made.path(), path).map_err(unwritable)?;
     }
-    // What it named is at `path` now.
-    let _ = draft.keep();
     Ok(())
 }
 
-fn sibling(path: &Path) -> std::io::Result<TempDir> {
-    tempfile::Builder::new()
-        .prefix(".voxmask-")
-        .suffix(".part")
-        .permissions(Permissions::from_mode(MODE))
-        .tempdir_in(folder_of(path))
+/// Puts a folder in the place of another, which then bears the draft's name and goes away with it.
+fn replace(draft: &Path, path: &Path) -> io::Result<()> {
+    if exchange(draft, path)? {
+        return Ok(());
+    }
+    // Two renames, where the file system knows no exchange: in between there is nothing at `path`.
+    let old = drafts::folder(folder_of(path), MODE)?;
+    std::fs::rename(path, old.made.path())?;
+    std::fs::rename(draft, path).inspect_err(|_| {
+        let _ = std::fs::rename(old.made.path(), path);
+    })
+}
+
+/// Exchanges two names in one act; false where that is not known.
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
+    use rustix::io::Errno;
+    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_one: &Path, _other: &Path) -> io::Result<bool> {
+    Ok(false)
 }
 
 fn check_replaceable(path: &Path, overwrite: bool, ours: fn(&str) -> bool) -> Result<()> {
+    if path.is_symlink() {
+        let why = "is a symbolic link; name the folder that it leads to";
+        return Err(Error::unwritable(path, why));
+    }
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::unwritable(path, e)),
     };
     for entry in entries {
@@ -198,6 +219,78 @@ mod tests {
         );
         assert_eq!(names(&path), ["our_1", "thesis.docx"]);
         assert_eq!(names(base.path()), ["out"]);
+    }
+
+    #[test]
+    fn a_folder_that_is_filled_meanwhile_is_not_replaced() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("out");
+        let fill = |folder: &Path| {
+            std::fs::write(folder.join("our_1"), "1").unwrap();
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("our_2"), "2").unwrap();
+            Ok(())
+        };
+        let refused = write_folder(&path, false, is_ours, fill).unwrap_err();
+        assert_eq!(refused.exit_code(), 73);
+        assert_eq!(names(&path), ["our_2"]);
+        assert_eq!(names(base.path()), ["out"]);
+    }
+
+    #[test]
+    fn a_folder_is_never_missing_while_it_is_replaced() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("out");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("our_0"), "0").unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let looks = scope.spawn(|| {
+                let mut missing = 0;
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    missing += u32::from(!path.is_dir());
+                }
+                missing
+            });
+            for n in 0..200 {
+                let fill = |folder: &Path| {
+                    std::fs::write(folder.join(format!("our_{n}")), "1").unwrap();
+                    Ok(())
+                };
+                write_folder(&path, true, is_ours, fill).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+            assert_eq!(looks.join().unwrap(), 0);
+        });
+        assert_eq!(names(&path), ["our_199"]);
+        assert_eq!(names(base.path()), ["out"]);
+    }
+
+    #[test]
+    fn two_names_change_places_in_one_act() {
+        let base = tempfile::tempdir().unwrap();
+        let (draft, path) = (base.path().join("draft"), base.path().join("out"));
+        for folder in [&draft, &path] {
+            std::fs::create_dir(folder).unwrap();
+            std::fs::write(folder.join("name"), folder.to_str().unwrap()).unwrap();
+        }
+        assert!(exchange(&draft, &path).unwrap());
+        let read = |folder: &Path| std::fs::read_to_string(folder.join("name")).unwrap();
+        assert_eq!(read(&draft), path.to_str().unwrap());
+        assert_eq!(read(&path), draft.to_str().unwrap());
+    }
+
+    #[test]
+    fn a_link_to_a_folder_is_not_replaced() {
+        let base = tempfile::tempdir().unwrap();
+        let (folder, link) = (base.path().join("folder"), base.path().join("link"));
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        for overwrite in [false, true] {
+            let refused = write_folder(&link, overwrite, is_ours, |_| Ok(())).unwrap_err();
+            assert_eq!(refused.exit_code(), 73);
+        }
+        assert!(link.is_symlink() && names(&folder).is_empty());
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Session {
         }
         build(&environment, weights, context.threads, Device::Cpu).map_err(|error| {
             let line = first_line(&error);
-            Error::Unavailable(format!("the network cannot be loaded: {line}"))
+            refusal(format!("the network cannot be loaded: {line}"))
         })
     }
 
@@ -99,11 +99,18 @@ fn build(
 
 fn failed(error: &ort::Error) -> Error {
     let line = first_line(error);
-    let lower = line.to_lowercase();
-    if lower.contains("alloc") || lower.contains("out of memory") {
-        return Error::TryAgain(format!("not enough memory for the network: {line}"));
+    refusal(format!("the network cannot be run: {line}"))
+}
+
+/// Exit 75 for what the system has too little of just now, memory or threads; else 69.
+fn refusal(why: String) -> Error {
+    let lower = why.to_lowercase();
+    let scarce = ["alloc", "out of memory", "temporarily unavailable"];
+    if scarce.iter().any(|word| lower.contains(word)) {
+        Error::TryAgain(format!("not enough memory or threads: {why}"))
+    } else {
+        Error::Unavailable(why)
     }
-    Error::Unavailable(format!("the network cannot be run: {line}"))
 }
 
 fn first_line(error: &ort::Error) -> String {
@@ -119,6 +126,20 @@ fn a_gpu_is_there() -> bool {
 
 static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
 
+/// Keeps ONNX Runtime from what its builds with telemetry do while they start, before
+/// `with_telemetry(false)` reaches them: an identifier of the machine and a store of events in the home
+/// folder, and their upload.
+///
+/// # Safety
+/// No other thread may run yet, as for [`std::env::set_var`].
+///
+/// # Source
+/// ONNX Runtime, `docs/Privacy.md` (from 1.31 on).
+pub unsafe fn forbid_telemetry() {
+    // SAFETY: the caller's promise.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+}
+
 /// Loads ONNX Runtime once for the process.
 fn environment() -> Result<Environment> {
     let mut loaded = LOADED
@@ -129,10 +150,8 @@ fn environment() -> Result<Environment> {
     }
     let path = find_library()?;
     let unusable = |why: String| {
-        Error::Unavailable(format!(
-            "{}: ONNX Runtime cannot be loaded: {why}",
-            path.display()
-        ))
+        let path = path.display();
+        refusal(format!("{path}: ONNX Runtime cannot be loaded: {why}"))
     };
     let environment = ort::init_from(&path)
         .map_err(|e| unusable(e.to_string()))?

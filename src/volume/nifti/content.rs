@@ -1,8 +1,8 @@
 //! The bytes of a file, compressed or not.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -14,13 +14,16 @@ use crate::file::{self, gzip};
 /// A file, compressed or not, whatever its name.
 pub(super) enum Content {
     Plain(File, u64),
-    Gzip(Mmap),
+    Gzip(File, Mmap),
 }
 
 impl Content {
     pub fn open(path: &Path) -> Result<Self> {
         let unreadable = |e| Error::unreadable(path, e);
-        let file = File::open(path).map_err(unreadable)?;
+        // A pipe that nobody writes to must not hold us up until it is refused.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let file = opened.map_err(unreadable)?;
         let found = file.metadata().map_err(unreadable)?;
         if found.is_dir() {
             return Err(unreadable(io::ErrorKind::IsADirectory.into()));
@@ -37,27 +40,29 @@ impl Content {
         let mut magic = [0; 2];
         match file.read_exact_at(&mut magic, 0) {
             Ok(()) if gzip::is_gzip(&magic) => {}
+            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => return Err(unreadable(e)),
             _ => return Ok(Self::Plain(file, found.len())),
         }
         // SAFETY: the map is read only, and dropped before the volume is handed on. A file that
-        // someone shortens meanwhile ends the process with SIGBUS, as for any reader by mmap.
+        // someone shortens meanwhile ends the process with SIGBUS, which `cli` makes an exit code of.
         let map = unsafe { Mmap::map(&file) };
-        map.map(Self::Gzip).map_err(unreadable)
+        match map {
+            Ok(map) => Ok(Self::Gzip(file, map)),
+            Err(e) => Err(unreadable(e)),
+        }
     }
 
     /// SHA-256 of all bytes, in hexadecimal.
+    ///
+    /// Read, not mapped: a disk that fails is an error here, and no end of the process.
     pub fn sha256(&self) -> io::Result<String> {
-        match self {
-            Self::Plain(file, _) => {
-                let mut at = 0;
-                file::sha256_of_reads(|buffer| {
-                    let read = file.read_at(buffer, at)?;
-                    at += read as u64;
-                    Ok(read)
-                })
-            }
-            Self::Gzip(map) => Ok(file::sha256_of_bytes(map)),
-        }
+        let (Self::Plain(file, _) | Self::Gzip(file, _)) = self;
+        let mut at = 0;
+        file::sha256_of_reads(|buffer| {
+            let read = file.read_at(buffer, at)?;
+            at += read as u64;
+            Ok(read)
+        })
     }
 
     /// The first bytes, as many as the longest header.
@@ -66,7 +71,7 @@ impl Content {
         let most = SIZE_2 as u64;
         match self {
             Self::Plain(file, _) => file.take(most).read_to_end(&mut start)?,
-            Self::Gzip(map) => gzip::Members::new(map).take(most).read_to_end(&mut start)?,
+            Self::Gzip(_, map) => gzip::Members::new(map).take(most).read_to_end(&mut start)?,
         };
         Ok(start)
     }

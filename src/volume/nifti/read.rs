@@ -43,7 +43,10 @@ impl VolumeFile {
         let header_path = header_path.as_deref().unwrap_or(path);
         let content = Content::open(header_path)?;
         let unusable = |why: String| Error::unusable(header_path, why);
-        let start = content.start().map_err(|e| unusable(damaged(&e)))?;
+        let start = content.start().map_err(|e| match &content {
+            Content::Plain(..) => Error::unreadable(header_path, e),
+            Content::Gzip(..) => unusable(damaged(&e)),
+        })?;
         let header = Header::parse(&start).map_err(unusable)?;
         let (path, content) = if header.pair {
             let voxels = sibling(header_path, "hdr", "img")
@@ -279,7 +282,7 @@ impl VolumeFile {
                 read.map_err(|e| Error::unreadable(&self.path, e))?;
                 values
             }
-            Content::Gzip(compressed) => self.inflated(compressed, start, count)?,
+            Content::Gzip(_, compressed) => self.inflated(compressed, start, count)?,
         };
         if self.header.swapped {
             values.par_iter_mut().for_each(|v| *v = v.swapped());
@@ -333,7 +336,7 @@ impl VolumeFile {
             .ok_or_else(|| self.unusable("claims more voxels than can be counted".to_owned()))?;
         let (most, how) = match &self.content {
             Content::Plain(_, length) => (*length, ""),
-            Content::Gzip(map) => (gzip::most_inflated(map.len() as u64), " (inflated) at most"),
+            Content::Gzip(_, map) => (gzip::most_inflated(map.len() as u64), " (inflated) at most"),
         };
         if needed > most {
             let [i, j, k] = header.geometry.shape;

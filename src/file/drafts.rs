@@ -1,0 +1,218 @@
+//! Drafts: hidden siblings of what they will become, under names that say so.
+//!
+//! A draft goes away with what made it: when it is dropped, or through [`remove_all`] where a process ends
+//! without unwinding. After SIGKILL it stays, and [`remove_abandoned`] takes it away at the next run: a
+//! living draft is locked, and the kernel unlocks it with the end of its process.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tempfile::{Builder, NamedTempFile, TempDir};
+
+const PREFIX: &str = ".voxmask-";
+const SUFFIX: &str = ".part";
+
+/// Drafts of this process that have a name.
+static LIVING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// True for the name of a draft.
+pub fn is_draft(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
+/// A draft that is removed with this, unless it got another name before.
+pub(super) struct Draft<T> {
+    pub(super) made: T,
+    /// Holds the lock; `None` where the file system has none.
+    _lock: Option<File>,
+    _listed: Listed,
+}
+
+/// A path in the list of living drafts, as long as this lives.
+struct Listed(PathBuf);
+
+impl Listed {
+    fn new(path: &Path) -> Self {
+        living().push(path.to_owned());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        living().retain(|path| *path != self.0);
+    }
+}
+
+fn living() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+    LIVING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T> Draft<T> {
+    /// Takes a lock on what `make` made; whoever removes abandoned drafts may have been faster, then
+    /// once more.
+    fn locked(make: impl Fn() -> io::Result<T>, path: fn(&T) -> &Path) -> io::Result<Self> {
+        loop {
+            let made = make()?;
+            let listed = Listed::new(path(&made));
+            let lock = match File::open(path(&made)) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            let lock = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => Some(lock),
+                Err(e) if e == rustix::io::Errno::WOULDBLOCK => continue,
+                Err(_) => None,
+            };
+            if path(&made).exists() {
+                return Ok(Self {
+                    made,
+                    _lock: lock,
+                    _listed: listed,
+                });
+            }
+        }
+    }
+}
+
+fn builder() -> Builder<'static, 'static> {
+    let mut builder = Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX);
+    builder
+}
+
+/// A new file in a folder, with a mode before the umask acts.
+pub(super) fn file(folder: &Path, mode: u32) -> io::Result<Draft<NamedTempFile>> {
+    let permissions = Permissions::from_mode(mode);
+    let make = || {
+        builder()
+            .permissions(permissions.clone())
+            .tempfile_in(folder)
+    };
+    Draft::locked(make, NamedTempFile::path)
+}
+
+/// A new folder in a folder, with a mode before the umask acts.
+pub(super) fn folder(folder: &Path, mode: u32) -> io::Result<Draft<TempDir>> {
+    let permissions = Permissions::from_mode(mode);
+    let make = || {
+        builder()
+            .permissions(permissions.clone())
+            .tempdir_in(folder)
+    };
+    Draft::locked(make, TempDir::path)
+}
+
+/// Gives something that `make` makes a draft's name for a moment.
+pub(super) fn name<T>(
+    folder: &Path,
+    make: impl FnMut(&Path) -> io::Result<T>,
+) -> io::Result<NamedTempFile<T>> {
+    builder().make_in(folder, make)
+}
+
+/// Removes every named draft of this process, for ends without unwinding. If the list stays in use, which
+/// is when the thread that ends has it itself, nothing is done.
+pub fn remove_all() {
+    for _ in 0..TRIES {
+        let mut living = match LIVING.try_lock() {
+            Ok(living) => living,
+            Err(TryLockError::Poisoned(living)) => living.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+        };
+        living.drain(..).for_each(|path| remove_busy(&path));
+        return;
+    }
+}
+
+/// Removes a draft that other threads may still be writing into.
+fn remove_busy(path: &Path) {
+    for _ in 0..TRIES {
+        if remove(path).is_ok() || !path.exists() {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+const TRIES: usize = 50;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Removes drafts in a folder that no process is writing any more. What cannot be told or removed stays.
+pub fn remove_abandoned(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_str().is_some_and(is_draft) {
+            continue;
+        }
+        // A link is no draft.
+        let kept = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        let Some(file) = File::open(entry.path()).ok().filter(|_| !kept) else {
+            continue;
+        };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = remove(&entry.path());
+        }
+    }
+}
+
+/// Removes a draft, file or folder.
+///
+/// # Errors
+/// What the system says.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path)?.is_dir() {
+        true => std::fs::remove_dir_all(path),
+        false => std::fs::remove_file(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(folder: &Path) -> usize {
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn only_drafts_that_nobody_holds_are_abandoned() {
+        let base = tempfile::tempdir().unwrap();
+        let held = folder(base.path(), 0o777).unwrap();
+        let file = file(base.path(), 0o666).unwrap();
+        std::fs::create_dir(base.path().join(".voxmask-x.part")).unwrap();
+        std::fs::write(base.path().join(".voxmask-x.part/half"), "1").unwrap();
+        std::fs::write(base.path().join(".voxmask-y.part"), "2").unwrap();
+        std::fs::write(base.path().join(".voxmask-notes"), "3").unwrap();
+        let away = tempfile::tempdir().unwrap();
+        let link = base.path().join(".voxmask-z.part");
+        std::os::unix::fs::symlink(away.path(), &link).unwrap();
+        remove_abandoned(base.path());
+        assert!(held.made.path().exists() && file.made.path().exists());
+        assert!(link.is_symlink() && away.path().exists());
+        assert_eq!(count(base.path()), 4);
+        drop((held, file));
+        assert_eq!(count(base.path()), 2);
+    }
+
+    #[test]
+    fn a_draft_is_listed_as_long_as_it_lives() {
+        let base = tempfile::tempdir().unwrap();
+        let draft = folder(base.path(), 0o777).unwrap();
+        let path = draft.made.path().to_owned();
+        assert!(living().contains(&path));
+        drop(draft);
+        assert!(!living().contains(&path) && !path.exists());
+    }
+}
