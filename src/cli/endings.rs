@@ -26,7 +26,8 @@ pub(super) fn handle(cohort: bool) -> Result<()> {
         .map_err(|e| Error::TryAgain(format!("signals cannot be handled: {e}")))
 }
 
-/// A panic is a fault of ours: one line that asks for a report, and exit code 70.
+/// A panic is a fault of ours: one line that asks for a report, and exit code 70. But the standard
+/// library also panics where the system refuses it a stack; that is no fault.
 fn exit_70_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, |location| {
@@ -35,6 +36,13 @@ fn exit_70_on_panic() {
             format!(" at {file}:{}", location.line())
         });
         let message = panic.payload_as_str().unwrap_or("unknown");
+        // ENOMEM and EAGAIN, as the standard library writes them.
+        if ["(os error 12)", "(os error 11)"]
+            .iter()
+            .any(|code| message.contains(code))
+        {
+            end(75, format_args!("not enough memory or threads: {message}"));
+        }
         let why = format_args!("{message}{place}; this is a bug in voxmask, please report it");
         end(70, why);
     }));
