@@ -225,6 +225,9 @@ fn shown_default(value: &Value) -> Option<String> {
     }
 }
 
+/// Most bytes of a configuration file; a report of a large cohort is taken as well.
+const LARGEST_CONFIG: u64 = 1 << 28;
+
 fn configuration<S: Step>(path: Option<&Path>, matches: &ArgMatches) -> Result<S::Config> {
     let mut config = path.map_or_else(|| Ok(S::Config::default()), read_configuration::<S>)?;
     config
@@ -234,9 +237,9 @@ fn configuration<S: Step>(path: Option<&Path>, matches: &ArgMatches) -> Result<S
 }
 
 fn read_configuration<S: Step>(path: &Path) -> Result<S::Config> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::unreadable(path, e))?;
+    let text = file::read_at_most(path, LARGEST_CONFIG).map_err(|e| Error::unreadable(path, e))?;
     let wrong = |why: String| Error::Config(format!("{}: {why}", path.display()));
-    let mut value: Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let mut value: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
     if let Some(step) = value.get("step").and_then(Value::as_str) {
         if step != S::NAME {
             return Err(wrong(format!("is a report of {step}, not of {}", S::NAME)));

@@ -161,6 +161,28 @@ fn link(file: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads a file that has no reason to be larger than `most` bytes.
+///
+/// # Errors
+/// What the system says; `FileTooLarge` for one that is larger, of which no more than that is read.
+pub fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let too_large = || {
+        let why = format!("it is larger than {} MB", most / 1_000_000);
+        io::Error::new(io::ErrorKind::FileTooLarge, why)
+    };
+    let file = File::open(path)?;
+    if file.metadata()?.len() > most {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    // A device has no length.
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}
+
 /// SHA-256 of a file, in lower-case hexadecimal.
 ///
 /// # Errors
@@ -285,6 +307,18 @@ mod tests {
         draft(b"three").publish(&path, true).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"three");
         assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn no_more_is_read_than_was_asked_for() {
+        let folder = folder();
+        let path = folder.path().join("a");
+        std::fs::write(&path, b"abc").unwrap();
+        assert_eq!(read_at_most(&path, 3).unwrap(), b"abc");
+        for path in [path.as_path(), Path::new("/dev/zero")] {
+            let refused = read_at_most(path, 2).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
+        }
     }
 
     #[test]

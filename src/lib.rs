@@ -20,6 +20,7 @@ pub mod cohort;
 pub mod error;
 pub mod file;
 pub mod ledger;
+pub mod memory;
 pub mod network;
 pub mod ops;
 pub mod picture;

@@ -2,7 +2,9 @@
 
 pub mod card;
 pub mod channels;
+mod limits;
 pub mod normalize;
+pub mod onnx;
 pub mod session;
 pub mod windows;
 
@@ -12,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::step::{Context, Device};
 use crate::volume::Image;
 use crate::volume::coarse_grid::{CoarseField, CoarseGrid};
@@ -185,6 +188,7 @@ impl Network {
         let input = &self.card.input;
         let normalization = Normalization::of(image, modality, input);
         let grid = CoarseGrid::over(&image.geometry, input.cell_mm);
+        Tensor::around(&grid, input).check_memory(input)?;
         let channels = channels::channels(image, &grid, &normalization, input);
         self.predict_channels(grid, channels, normalization)
     }
@@ -215,6 +219,7 @@ impl Network {
     ) -> Result<Prediction> {
         let input = self.card.input.clone();
         let tensor = Tensor::around(&grid, &input);
+        tensor.check_memory(&input)?;
         let values = tensor.fill(&channels, normalization.modality, &input);
         let (logits, altered) = self.run_mirrored(&tensor, values)?;
         Ok(Prediction {
@@ -302,6 +307,13 @@ impl Tensor {
     fn shape(&self, input: &Input) -> [usize; 5] {
         let [i, j, k] = self.padded;
         [1, input.channels.len(), k, j, i]
+    }
+
+    /// Refuses a tensor that does not fit into memory, as it is filled and as it is mirrored.
+    fn check_memory(&self, input: &Input) -> Result<()> {
+        let channels = input.channels.len() as f64;
+        let bytes = 2.0 * size_of::<f32>() as f64 * channels * memory::voxels(self.padded);
+        memory::check(bytes, "the network's input")
     }
 
     /// Place of the first cell of row `(j, k)` in one channel of the tensor.

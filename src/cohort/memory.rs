@@ -77,24 +77,9 @@ pub(super) fn needed(image_bytes: usize, voxels: usize, self_check: bool) -> u64
     2 * image_bytes as u64 + 6 * voxels as u64 + cells * PER_SCAN
 }
 
-/// Four fifths of the memory that is free, by the kernel's estimate and the control group's limit.
+/// Four fifths of the memory that is free.
 pub(super) fn available() -> u64 {
-    let free = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| meminfo_available(&text));
-    let limit = |path| -> Option<u64> { std::fs::read_to_string(path).ok()?.trim().parse().ok() };
-    let group = limit("/sys/fs/cgroup/memory.max").map(|most| {
-        let used = limit("/sys/fs/cgroup/memory.current").unwrap_or(0);
-        most.saturating_sub(used)
-    });
-    let least = free.into_iter().chain(group).min();
-    least.map_or(4 << 30, |bytes| bytes / 5 * 4)
-}
-
-fn meminfo_available(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
+    crate::memory::free().map_or(4 << 30, |bytes| bytes / 5 * 4)
 }
 
 #[cfg(test)]
@@ -121,12 +106,5 @@ mod tests {
         });
         assert!(most.load(Ordering::SeqCst) <= 100);
         assert_eq!(*lock(&memory.free), 100);
-    }
-
-    #[test]
-    fn the_kernels_estimate_is_in_kibibytes() {
-        let text = "MemTotal:  24689876 kB\nMemFree: 1 kB\nMemAvailable:   22913264 kB\n";
-        assert_eq!(meminfo_available(text), Some(22_913_264 << 10));
-        assert_eq!(meminfo_available("MemTotal: 1 kB"), None);
     }
 }

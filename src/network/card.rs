@@ -200,6 +200,7 @@ impl Card {
         if input.channels.is_empty() {
             return Err("no input channels".to_owned());
         }
+        self.check_limits()?;
         if input.mirror_axes.len() > 3 || input.mirror_axes.iter().any(|axis| *axis > 2) {
             return Err("mirror_axes must be at most three of 0, 1, 2".to_owned());
         }
@@ -227,14 +228,17 @@ impl Weights {
         Ok(())
     }
 
-    /// Reads the file in the card's folder and compares it with its digest.
+    /// Reads the file in the card's folder, compares it with its digest, and sees that it holds all.
     ///
     /// # Errors
-    /// Exit 69 when it is missing or another one.
+    /// Exit 69 when it is missing, another one, or keeps values in further files.
     pub fn read(&self, folder: &Path) -> Result<Vec<u8>> {
         let path = folder.join(&self.file);
-        let weights = read(&path)?;
-        self.compare(&weights, &path.display().to_string())?;
+        let weights = read_at_most(&path, LARGEST_WEIGHTS)?;
+        let origin = path.display().to_string();
+        self.compare(&weights, &origin)?;
+        super::onnx::check_self_contained(&weights)
+            .map_err(|why| Error::Unavailable(format!("{origin}: {why}")))?;
         Ok(weights)
     }
 
@@ -285,8 +289,21 @@ impl Kind {
     }
 }
 
+/// Most bytes of a card.
+const LARGEST_CARD: u64 = 1 << 20;
+/// Most bytes of weights: Protocol Buffers hold no more.
+const LARGEST_WEIGHTS: u64 = 1 << 31;
+
+/// Reads a card's bytes.
+///
+/// # Errors
+/// Exit 69, also for a file that is too large to be one.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path)
+    read_at_most(path, LARGEST_CARD)
+}
+
+fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>> {
+    crate::file::read_at_most(path, most)
         .map_err(|e| Error::Unavailable(format!("{}: cannot be read: {e}", path.display())))
 }
 
@@ -327,6 +344,9 @@ mod tests {
         refused(|card| card["input"]["cell_mm"] = 0.001.into());
         refused(|card| card["input"]["margin_cells"] = 100_000.into());
         refused(|card| card["input"]["multiple_of"] = 0.into());
+        refused(|card| card["input"]["channels"] = vec!["flat"; 17].into());
+        refused(|card| card["boundary"]["smoothing_mm"] = 1e9.into());
+        refused(|card| card["boundary"]["smoothing_mm"] = (-1).into());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::ops::interpolate::{self, Coarsening, Interpolation, Resampling};
 use crate::step::{Context, FileArgument, FileKind, Step};
 use crate::volume::{self, Geometry, Image, LabelMap, Orientation, Samples, Spacing, Summary};
@@ -107,6 +108,9 @@ impl Step for Resample {
             .unwrap_or_else(|| image.samples.range()[0]);
         let like = config.like.as_deref().map(volume::read_geometry);
         let grid = target(&image.geometry, config, like.transpose()?);
+        // Of 16 bits at least.
+        let bytes = size_of::<i16>() as f64 * memory::voxels(grid.shape);
+        memory::check(bytes, "the volume on the new grid")?;
         context.stage("resampling");
         let output = match wide_labels(&image, config, fill_value)? {
             Some(labels) => {

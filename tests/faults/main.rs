@@ -10,6 +10,7 @@
 mod common;
 
 mod disk;
+mod hostile;
 mod isolation;
 mod killed;
 mod limits;

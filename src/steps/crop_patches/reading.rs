@@ -8,6 +8,7 @@ use super::dtype::{self, Dtype};
 use super::intensity::{Intensity, Normalization};
 use super::patch::Scan;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::ops::interpolate;
 use crate::ops::packed_mask::PackedMask;
 use crate::volume::{self, BoundingBox, Geometry, Image, Mask, Orientation};
@@ -32,6 +33,7 @@ pub(super) fn read(config: &Config) -> Result<Scan> {
         Some(spacing) => native.reoriented(Orientation::RAS).with_spacing(spacing),
         None => native.clone(),
     };
+    check_memory(config, &grid)?;
     let read_mask = |path: &Path, least| {
         let mask = volume::read_mask(path)?;
         if !mask.geometry.same_grid(&native) {
@@ -63,6 +65,14 @@ pub(super) fn read(config: &Config) -> Result<Scan> {
         padding: range[0],
         intensity,
     })
+}
+
+/// Refuses a grid whose mask, and a patch that as such, would fill the memory.
+fn check_memory(config: &Config, grid: &Geometry) -> Result<()> {
+    memory::check(memory::voxels(grid.shape) / 8.0, "the mask on the new grid")?;
+    // Values of 32 bits and a loss mask.
+    let patch = 5.0 * memory::voxels(config.patch_shape.voxels());
+    memory::check(patch, "a patch")
 }
 
 impl Masks {

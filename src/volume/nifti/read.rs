@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::file::gzip;
 use crate::volume::{Image, LabelMap, Mask, Samples, Scaled, Volume};
 
+/// Bytes after the voxels that are read for the checksum's sake; a bomb would have no end.
+const MOST_TRAILING: u64 = 1 << 26;
+
 /// Voxels that one task converts or checks.
 const RUN: usize = 1 << 16;
 
@@ -308,11 +311,18 @@ impl VolumeFile {
         // Several members or frames, trailing bytes, or damage, which this tells apart.
         let mut values: Vec<T> = self.zeroed(count)?;
         let mut members = gzip::Members::new(compressed);
+        // The checksum is at the end, behind other frames and whatever was put there.
+        let frames = (self.header.frames as u64).saturating_mul(bytes.len() as u64);
+        let after = frames.saturating_add(MOST_TRAILING);
         let wanted = bytemuck::cast_slice_mut(&mut values);
         let read = io::copy(&mut (&mut members).take(start), &mut io::sink())
             .and_then(|_| members.read_exact(wanted))
-            .and_then(|()| io::copy(&mut members, &mut io::sink()));
+            .and_then(|()| io::copy(&mut members.take(after + 1), &mut io::sink()));
         match read {
+            Ok(rest) if rest > after => {
+                let why = "holds far more than its header says";
+                Err(self.unusable(why.to_owned()))
+            }
             Ok(_) => Ok(values),
             Err(e) => Err(self.unusable(damaged(&e))),
         }
@@ -349,9 +359,11 @@ impl VolumeFile {
     }
 
     fn zeroed<T: Pod>(&self, count: usize) -> Result<Vec<T>> {
+        let path = self.path.display();
+        let bytes = count as f64 * size_of::<T>() as f64;
+        crate::memory::check(bytes, &format!("{path}"))?;
         memory::zeroed(count).ok_or_else(|| {
-            let needed = (count as f64 * size_of::<T>() as f64 / 1e6).ceil();
-            let path = self.path.display();
+            let needed = (bytes / 1e6).ceil();
             Error::TryAgain(format!(
                 "{path}: not enough memory for its voxels ({needed} MB)"
             ))

@@ -1,0 +1,83 @@
+//! Whether memory suffices, asked before it is taken.
+//!
+//! Linux hands out more memory than there is and kills whoever uses it. What a file, a card or a flag
+//! asks for is therefore compared with what is free first.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Less than this is never worth the question [bytes].
+const SMALL: f64 = 64e6;
+
+/// Refuses what does not fit into the memory that is free; `what` needs it.
+///
+/// # Errors
+/// Exit 75.
+pub fn check(bytes: f64, what: &str) -> Result<()> {
+    if bytes <= SMALL {
+        return Ok(());
+    }
+    match free() {
+        Some(free) if bytes > free as f64 => Err(Error::TryAgain(format!(
+            "not enough memory: {what} needs {:.0} MB, and {:.0} MB are free",
+            bytes / 1e6,
+            free as f64 / 1e6
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Voxels of a grid, also of one with more than can be counted in 64 bits.
+pub fn voxels(shape: [usize; 3]) -> f64 {
+    shape.iter().map(|&n| n as f64).product()
+}
+
+/// Bytes that are free, swap included, by the kernel's estimate and the control group's limit; `None`
+/// where neither is known.
+pub fn free() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let machine = meminfo(&text, "MemAvailable:");
+    let machine = machine.map(|free| free + meminfo(&text, "SwapFree:").unwrap_or(0));
+    let second = group("memory.max", "memory.current");
+    let first = group(
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+    );
+    machine.into_iter().chain(second).chain(first).min()
+}
+
+/// What a control group leaves, seen from inside a container.
+fn group(most: &str, used: &str) -> Option<u64> {
+    let read = |name: &str| -> Option<u64> {
+        let path = Path::new("/sys/fs/cgroup").join(name);
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    Some(read(most)?.saturating_sub(read(used).unwrap_or(0)))
+}
+
+fn meminfo(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_estimate_is_in_kibibytes() {
+        let text = "MemTotal:  24689876 kB\nMemFree: 1 kB\nMemAvailable:   22913264 kB\n";
+        assert_eq!(meminfo(text, "MemAvailable:"), Some(22_913_264 << 10));
+        assert_eq!(meminfo("MemTotal: 1 kB", "MemAvailable:"), None);
+    }
+
+    #[test]
+    fn more_than_any_machine_has_is_refused() {
+        assert!(check(1e6, "a scan").is_ok());
+        let refused = check(voxels([usize::MAX; 3]), "a grid").unwrap_err();
+        assert_eq!(refused.exit_code(), 75);
+        assert!(refused.to_string().contains("a grid needs"), "{refused}");
+    }
+}

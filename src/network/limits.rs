@@ -1,0 +1,56 @@
+//! What a card may ask for: anything that a scan could need, and nothing that fills a machine.
+
+use super::card::Card;
+
+/// Most channels of a tensor.
+const CHANNELS: usize = 16;
+/// Longest distance on a card: no part of a body is as thick [mm].
+const LENGTH_MM: f64 = 100.0;
+/// Most times that a surface is moved.
+const PASSES: usize = 100;
+
+impl Card {
+    /// Refuses a card with which memory or time would have no end.
+    ///
+    /// # Errors
+    /// A line that says what is out of range.
+    pub(super) fn check_limits(&self) -> Result<(), String> {
+        if self.input.channels.len() > CHANNELS {
+            let count = self.input.channels.len();
+            return Err(format!(
+                "{count} input channels; at most {CHANNELS} are possible"
+            ));
+        }
+        let skin = self
+            .boundary
+            .as_ref()
+            .and_then(|boundary| boundary.skin.as_ref());
+        let lengths = [
+            (
+                "boundary.smoothing_mm",
+                self.boundary.as_ref().map(|b| b.smoothing_mm),
+            ),
+            ("boundary.skin.depth_mm", skin.map(|skin| skin.depth_mm)),
+            ("boundary.skin.reach_mm", skin.map(|skin| skin.reach_mm)),
+            (
+                "boundary.skin.smoothing_mm",
+                skin.map(|skin| skin.smoothing_mm),
+            ),
+            (
+                "area.snap.mixed_radius_mm",
+                self.area.as_ref().map(|a| a.snap.mixed_radius_mm),
+            ),
+        ];
+        for (name, length) in lengths {
+            if length.is_some_and(|mm| !(0.0..=LENGTH_MM).contains(&mm)) {
+                return Err(format!("{name} is not between 0 and {LENGTH_MM}"));
+            }
+        }
+        match skin {
+            Some(skin) if skin.passes > PASSES => {
+                Err(format!("boundary.skin.passes is above {PASSES}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
