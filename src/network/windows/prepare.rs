@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::card::{Input, Scheme, Slices};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::ops::components;
 use crate::ops::resize::{Lengths, resize_cubic};
 use crate::volume::{BoundingBox, Geometry, Image, Mask};
@@ -56,6 +57,8 @@ pub fn prepare(images: Vec<Image>, spacing: [f64; 3], input: &Input) -> Result<P
     let native = axes.map(|axis| bounds.shape()[axis]);
     let native_mm = axes.map(|axis| spacing[axis]);
     let lengths = [0, 1, 2].map(|d| new_length(native[d], native_mm[d], input.spacing_mm[d]));
+    let bytes = (input.channels.len() * size_of::<f32>()) as f64 * memory::voxels(lengths);
+    memory::check(bytes, "the network's input")?;
     let inside = inside(&nonzero, &bounds, axes, input);
     drop(nonzero);
     let slice_axis = slice_axis(native_mm, input.spacing_mm, input.slices);

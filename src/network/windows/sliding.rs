@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::card::Window;
 use super::prepare::Prepared;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::ops::half;
 use crate::ops::resize::Lengths;
 
@@ -76,6 +77,10 @@ impl Windows {
         let lengths = tensor.lengths;
         let size: usize = lengths.iter().product();
         let voxels: usize = self.shape.iter().product();
+        let channels = tensor.channels.len();
+        let kept = ((classes + 1) * size_of::<u16>()) as f64 * memory::voxels(lengths);
+        let window = ((classes + channels) * size_of::<f32>()) as f64 * voxels as f64;
+        memory::check(kept + window, "what the network says")?;
         let mut sums = vec![0_u16; classes * size];
         let mut shares = vec![0_u16; size];
         let mut seen = vec![0.0; tensor.channels.len() * voxels];
