@@ -13,7 +13,7 @@
 mod content;
 mod forms;
 mod header;
-mod memory;
+mod pages;
 mod read;
 mod stored;
 mod write;

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::content::{Content, damaged, sibling};
 use super::header::{Datatype, Header, Scaling};
-use super::memory;
+use super::pages;
 use super::stored::Stored;
 use crate::error::{Error, Result};
 use crate::file::gzip;
@@ -299,7 +299,7 @@ impl VolumeFile {
             // Everything before the voxels is inflated to the same place, then moved over.
             let mut values: Vec<T> = self.zeroed(bytes.end.div_ceil(size_of::<T>()))?;
             let all: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
-            let exact = memory::fill(&mut all[..bytes.end], |all| {
+            let exact = pages::fill(&mut all[..bytes.end], |all| {
                 gzip::inflate_exact(compressed, all)
             });
             if exact {
@@ -362,7 +362,7 @@ impl VolumeFile {
         let path = self.path.display();
         let bytes = count as f64 * size_of::<T>() as f64;
         crate::memory::check(bytes, &format!("{path}"))?;
-        memory::zeroed(count).ok_or_else(|| {
+        pages::zeroed(count).ok_or_else(|| {
             let needed = (bytes / 1e6).ceil();
             Error::TryAgain(format!(
                 "{path}: not enough memory for its voxels ({needed} MB)"

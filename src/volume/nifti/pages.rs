@@ -1,4 +1,4 @@
-//! Memory for the voxels of a scan.
+//! Memory for the voxels of a scan, and its pages.
 
 use bytemuck::Pod;
 use rustix::mm::{Advice, madvise};
