@@ -23,7 +23,7 @@ from .area_cases import AreaCase, read_area_cases
 from .evaluate import region_of
 from .executables import Step, read_mask, read_voxels
 from .folds import TABLES, held_out
-from .scores import dice
+from .scores import Mask, dice
 
 LEAST_GAIN = 2e-4
 BOUNDARY_CANDIDATES = {
@@ -34,12 +34,11 @@ BOUNDARY_CANDIDATES = {
     "skin.level": (0.2, 0.25, 0.3, 0.4),
     "skin.passes": (0, 1, 2),
 }
-AREA_CANDIDATES = {
-    # Of thresholds that are as good the highest: most scans are intact.
-    "altered_threshold": (3.0, 2.0, 1.0, 0.0, -1.0),
-    "mask_threshold": (0.0, 1.0),
-    "minimum_ml": (1.0, 5.0),
-}
+AREA_CANDIDATES = {"mask_threshold": (0.0, 1.0)}
+ALTERED_THRESHOLDS = tuple(np.arange(-2.0, 8.5, 0.5))
+"""Candidates for the judgement «altered» [logit]; the middle of those that do equally well is kept,
+as far as can be from the scans on either side."""
+NO_THRESHOLD = -100.0
 SCANS_LEFT_OUT = 0.25
 """Share of the worst scans that do not count: there the region is wrong, not its edge."""
 FALSE_ML_WEIGHT = 1.0 / 50.0
@@ -135,17 +134,42 @@ def foreground_score(step: Step, scans: list[tuple[Path, Path]]) -> float:
 
 def area_score(step: Step, cases: list[AreaCase]) -> float:
     """Gives the mean over altered scans' Dice and intact scans' lack of false area."""
-    scores = []
+    return float(np.mean([case_score(case, step.run(case.image, "fit").mask) for case in cases]))
+
+
+def case_score(case: AreaCase, mask: Mask) -> float:
+    """Gives an altered scan's Dice, or how little of an intact one is marked."""
+    if case.altered:
+        return dice(mask, *case.read_masks())
+    _, spacing = read_voxels(case.image)
+    false_ml = float(mask.sum()) * float(np.prod(spacing)) / 1000.0
+    return max(0.0, 1.0 - false_ml * FALSE_ML_WEIGHT)
+
+
+def fit_threshold(trial: Trial, step: Step, cases: list[AreaCase]) -> None:
+    """Chooses the threshold of «altered» from one pass without any."""
+    trial.change("altered_threshold", NO_THRESHOLD)
+    judged = []
     for case in cases:
-        mask = step.run(case.image, "fit").mask
-        if case.altered:
-            area, free = case.read_masks()
-            scores.append(dice(mask, area, free))
-        else:
-            _, spacing = read_voxels(case.image)
-            false_ml = float(mask.sum()) * float(np.prod(spacing)) / 1000.0
-            scores.append(max(0.0, 1.0 - false_ml * FALSE_ML_WEIGHT))
-    return float(np.mean(scores))
+        found = step.run(case.image, "fit")
+        probability = np.clip(found.report["result"]["altered_probability"], 1e-9, 1.0 - 1e-9)
+        logit = float(np.log(probability / (1.0 - probability)))
+        empty = case_score(case, np.zeros_like(found.mask))
+        judged.append((logit, case_score(case, found.mask), empty))
+    scores = {
+        threshold: float(np.mean([kept if g > threshold else empty for g, kept, empty in judged]))
+        for threshold in ALTERED_THRESHOLDS
+    }
+    for threshold, score in scores.items():
+        print(f"altered_threshold {threshold}: {score:.5f}", flush=True)
+    trial.change("altered_threshold", middle_of_best(scores))
+
+
+def middle_of_best(scores: dict[float, float]) -> float:
+    """Gives the middle of the candidates that score within `LEAST_GAIN` of the best."""
+    best = max(scores.values())
+    alike = sorted(value for value, score in scores.items() if score >= best - LEAST_GAIN)
+    return float(alike[len(alike) // 2])
 
 
 def main() -> None:
@@ -173,6 +197,7 @@ def main() -> None:
     else:
         trial = Trial(folder, "area")
         cases = area_cases(options.work, out, options.count)
+        fit_threshold(trial, step, cases)
         descend(trial, AREA_CANDIDATES, lambda: area_score(step, cases))
     print(json.dumps(trial.parameters(), indent=2))
     shutil.copy(folder / "card.json", options.models / name / "card.json")
