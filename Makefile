@@ -37,7 +37,18 @@ test: setup $(VENV)/ready $(WORKFLOWS)/ready
 # Faults and limits at every moment, not at some as in `make test`: minutes. The rest needs root, strace
 # and a C compiler; what cannot run here is said.
 test-faults: setup
-	cargo test --locked --test faults -- --include-ignored --nocapture --test-threads 1 2>&1 | grep -v '^ INFO'
+	cargo test --locked --test faults -- --include-ignored --test-threads 2
+
+# Every fuzz target for TIME seconds; needs a nightly compiler. ONLY names some of them.
+fuzz: target/tools/bin/cargo-fuzz
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" bash fuzz/run.sh $(or $(TIME),60) $(ONLY)
+
+# A bill of materials of the executables; two builds that must be the same.
+sbom: setup
+	$(PYTHON) tools/sbom.py target/sbom.cdx.json
+
+reproducible:
+	bash tools/reproducible.sh
 
 # Every workflow engine, container and wheel; what this machine cannot be set up for is skipped, and
 # said. Installs Debian packages. ONLY names some of the files.
@@ -69,6 +80,11 @@ bench: setup $(VENV)/ready
 # A cohort in one process against one by one, with broken files, and killed in the middle.
 bench-cohort: setup
 	$(PYTHON) benches/cohort.py --data $(or $(DATA),$(error DATA names no folder)) $(ARGS)
+
+# voxmask and its peers side by side, into docs/performance.md: 20 minutes on a machine with nothing else
+# to do. ARGS=--quick checks the scripts.
+compare: setup $(VENV)/ready
+	$(PYTHON) benches/compare/compare.py $(ARGS)
 
 # All five steps on every volume of a folder of volumes.
 sweep: setup $(VENV)/ready
@@ -134,6 +150,9 @@ $(PILOT)/ready: examples/pretraining/requirements.txt
 target/tools/bin/cargo-deny:
 	cargo install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny
 
+target/tools/bin/cargo-fuzz:
+	cargo install --quiet --locked --debug --root target/tools --version 0.13.1 cargo-fuzz
+
 .PHONY: setup demo picture test test-workflows lint schemas bench bench-cohort sweep site-check pilot \
-  loaders nnssl parity test-faults \
+  loaders nnssl parity test-faults compare fuzz sbom reproducible \
   train evaluate flags fine-tune

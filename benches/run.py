@@ -3,9 +3,6 @@
     make bench                      voxmask alone
     make bench PEERS=monai          MONAI's Spacing in the same rounds
     make bench ARGS="--data ct.nii.gz --rounds 9"
-
-This process stays small: the kernel counts the memory of the process that starts a program as the
-program's own.
 """
 
 import argparse
@@ -14,23 +11,14 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from measure import Result
+
+ROOT = Path(__file__).resolve().parent.parent
 SPACING_MM = 1.5
-
-
-@dataclass
-class Task:
-    """A program to measure, and what was measured."""
-
-    name: str
-    command: list[str]
-    wall_s: list[float] = field(default_factory=list)
-    inner_s: list[float] = field(default_factory=list)
-    peak_mb: list[float] = field(default_factory=list)
+# Far more than any of these takes.
+LIMIT_S = 600
 
 
 def main() -> int:
@@ -46,7 +34,9 @@ def main() -> int:
     print(f"{volume.name}: {volume.stat().st_size / 1e6:.0f} MB")
     for _ in range(arguments.rounds):
         for task in tasks:
-            measure(task)
+            task.measure(LIMIT_S)
+            if task.why:
+                raise SystemExit(f"{task.name}: {task.why}")
     print_table(tasks)
     return 0
 
@@ -74,7 +64,7 @@ def made_volume(scratch: Path) -> Path:
     return volume
 
 
-def voxmask_tasks(volume: Path, scratch: Path, threads: int) -> list[Task]:
+def voxmask_tasks(volume: Path, scratch: Path, threads: int) -> list[Result]:
     """The five steps; each uses what those before it wrote."""
     foreground, area = scratch / "foreground.nii.gz", scratch / "area.nii.gz"
     resampled, patches = scratch / "resampled.nii.gz", scratch / "patches"
@@ -99,12 +89,12 @@ def voxmask_tasks(volume: Path, scratch: Path, threads: int) -> list[Task]:
     calls = [(f"voxmask-{step}", step, own) for step, own in flags.items()]
     calls.append(("  64 patches of 160³ at 1 mm", "crop-patches", training))
     return [
-        Task(name, [str(x) for x in [programs / f"voxmask-{step}", *own, *common]])
+        Result(name, [str(x) for x in [programs / f"voxmask-{step}", *own, *common]])
         for name, step, own in calls
     ]
 
 
-def monai_task(volume: Path, scratch: Path, threads: int) -> Task:
+def monai_task(volume: Path, scratch: Path, threads: int) -> Result:
     """MONAI in an environment of its own."""
     python = ROOT / ".venv-bench/bin/python"
     if not python.exists():
@@ -112,27 +102,12 @@ def monai_task(volume: Path, scratch: Path, threads: int) -> Task:
         requirements = ROOT / "benches/requirements.txt"
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
     script, target = ROOT / "benches/monai_spacing.py", scratch / "monai.nii.gz"
-    return Task(
+    return Result(
         "MONAI Spacing", [str(x) for x in [python, script, volume, target, SPACING_MM, threads]]
     )
 
 
-def measure(task: Task) -> None:
-    """Runs a program once: wall time [s] and peak resident memory [MB]."""
-    start = time.perf_counter()
-    process = subprocess.Popen(task.command, stdout=subprocess.PIPE, text=True)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{task.name} ended with {process.returncode}")
-    task.wall_s.append(time.perf_counter() - start)
-    task.peak_mb.append(usage.ru_maxrss * 1024 / 1e6)
-    if task.name.startswith("MONAI"):
-        task.inner_s.append(float(output.splitlines()[-1]))
-
-
-def print_table(tasks: list[Task]) -> None:
+def print_table(tasks: list[Result]) -> None:
     """Medians, the slowest round, and how the peer compares."""
     print(f"{'':36}{'wall s':>8}{'worst s':>9}{'peak MB':>9}")
     for task in tasks:

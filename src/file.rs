@@ -50,15 +50,18 @@ pub fn write_whole(
     });
     written.map_err(|e| match e.kind() {
         io::ErrorKind::AlreadyExists => exists(path),
-        io::ErrorKind::StorageFull => {
-            Error::unwritable(path, "the disk is full; free some space and run again")
-        }
-        io::ErrorKind::QuotaExceeded => Error::unwritable(
-            path,
-            "the disk quota is used up; free some space and run again",
-        ),
-        _ => Error::unwritable(path, e),
+        _ => unwritable(path, &e),
     })
+}
+
+/// An output that the system does not let us write, with what to do about a full disk.
+pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Error {
+    let full = match error.kind() {
+        io::ErrorKind::StorageFull => "the disk is full",
+        io::ErrorKind::QuotaExceeded => "the disk quota is used up",
+        _ => return Error::unwritable(path, error),
+    };
+    Error::unwritable(path, format!("{full}; free some space and run again"))
 }
 
 fn exists(path: &Path) -> Error {

@@ -106,7 +106,7 @@ impl Ledger {
         line.push('\n');
         // One write, so that a reader sees whole lines.
         let written = self.file.write_all(line.as_bytes());
-        written.map_err(|e| Error::unwritable(path, e))
+        written.map_err(|e| file::unwritable(path, &e))
     }
 }
 

@@ -154,13 +154,26 @@ fn environment() -> Result<Environment> {
         refusal(format!("{path}: ONNX Runtime cannot be loaded: {why}"))
     };
     let environment = ort::init_from(&path)
-        .map_err(|e| unusable(e.to_string()))?
+        .map_err(|e| match has_room_for(&path) {
+            true => unusable(e.to_string()),
+            // The loader's own word for it does not reach us.
+            false => unusable(format!("out of memory: {e}")),
+        })?
         .with_name("voxmask")
         .with_telemetry(false)
         .build()
         .map_err(|e| unusable(first_line(&e)))?;
     *loaded = Some(environment.clone());
     Ok(environment)
+}
+
+/// True when a library and what it takes along could be mapped.
+fn has_room_for(library: &Path) -> bool {
+    let size = std::fs::metadata(library).map_or(0, |found| found.len());
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    Vec::<u8>::new()
+        .try_reserve_exact(size.saturating_mul(2))
+        .is_ok()
 }
 
 /// Looks for ONNX Runtime's library: `ORT_DYLIB_PATH`, beside the executable, `lib` in one of the

@@ -17,6 +17,7 @@ mod limits;
 mod reads;
 mod scene;
 mod together;
+mod unsafety;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,0 +1,72 @@
+"""A program, measured: wall time, the seconds that it prints itself, peak memory."""
+
+import json
+import os
+import statistics
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Result:
+    """A program to measure, and what was measured. Times are seconds, memory is resident MB."""
+
+    name: str
+    command: list[object]
+    wall_s: list[float] = field(default_factory=list)
+    inner_s: list[float] = field(default_factory=list)
+    peak_mb: list[float] = field(default_factory=list)
+    check: object = None
+    # Why there is no figure.
+    why: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Median of what the program says of itself, else of its wall time; nan without a figure."""
+        times = self.inner_s or self.wall_s
+        return statistics.median(times) if times else float("nan")
+
+    @property
+    def peak(self) -> float:
+        """Median of the peak memory [MB]."""
+        return statistics.median(self.peak_mb) if self.peak_mb else float("nan")
+
+    def measure(self, limit_s: float) -> None:
+        """Runs the program once; one that fails or takes too long is never run again."""
+        if self.why:
+            return
+        command = [str(part) for part in self.command]
+        start = time.perf_counter()
+        # This process is small: the kernel counts the memory of the one that starts a program as the
+        # program's own.
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        timer = threading.Timer(limit_s, process.kill)
+        timer.start()
+        errors = []
+        reader = threading.Thread(target=lambda: errors.append(process.stderr.read()))
+        reader.start()
+        output = process.stdout.read()
+        reader.join()
+        _, status, usage = os.wait4(process.pid, 0)
+        timer.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - start
+        if process.returncode:
+            lines = "".join(errors).strip().splitlines()
+            late = process.returncode == -9 and wall >= limit_s
+            self.why = (
+                f"not done after {limit_s:.0f} s" if late else (lines or ["failed"])[-1][:120]
+            )
+            print(f"  {self.name}: {self.why}", flush=True)
+            return
+        self.wall_s.append(wall)
+        self.peak_mb.append(usage.ru_maxrss * 1024 / 1e6)
+        last = output.strip().splitlines()[-1:] or [""]
+        if last[0].startswith('{"seconds"'):
+            said = json.loads(last[0])
+            self.inner_s.append(said["seconds"])
+            self.check = said.get("check")

@@ -1,0 +1,37 @@
+//! The list of `unsafe` in the documentation.
+
+use std::path::Path;
+
+/// Source files below a folder that use `unsafe`, by their path from the repository.
+fn files_with_unsafe(folder: &Path, found: &mut Vec<String>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files_with_unsafe(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            if code.into_iter().any(|line| line.contains("unsafe ")) {
+                found.push(path.strip_prefix(root).unwrap().display().to_string());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_with_unsafe_is_in_the_documentation_with_its_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    files_with_unsafe(&root.join("src"), &mut found);
+    let page = std::fs::read_to_string(root.join("docs/safety.md")).unwrap();
+    assert!(!found.is_empty());
+    for file in found {
+        let row = page
+            .lines()
+            .find(|l| l.starts_with('|') && l.contains(&format!("`{file}`")));
+        assert!(row.is_some(), "{file} is not listed in docs/safety.md");
+    }
+}
