@@ -115,7 +115,9 @@ nnssl: setup .venv-nnssl/ready
 
 # voxmask-segment against nnU-Net, voxel by voxel, in an environment of its own; WORK names a folder.
 parity: setup .venv-import/ready
-	.venv-import/bin/python tests/nnunet/parity.py --work $(or $(WORK),target/parity) $(ARGS)
+	cargo build --release --locked --example window_tensor
+	.venv-import/bin/python tests/nnunet/parity.py \
+	  --tensor-executable target/release/examples/window_tensor --work $(or $(WORK),target/parity) $(ARGS)
 
 # The networks: see models/README.md.
 train evaluate flags fine-tune:

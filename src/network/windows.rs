@@ -176,8 +176,11 @@ impl WindowNetwork {
     ) -> Result<LabelMap> {
         let stored = self.check(&images)?.clone();
         let turned = stored.reoriented(self.card.input.orientation.from(stored.orientation()));
+        tracing::info!("preparing the tensor");
         let tensor = self.tensor(images)?;
+        tracing::info!("running the network");
         let mut logits = self.logits(&tensor, mirroring)?;
+        tracing::info!("deciding on labels");
         let placement = tensor.placement.clone();
         drop(tensor);
         logits.keep(taken);

@@ -13,20 +13,24 @@ const TOO_LARGE: u32 = 0x477f_f000;
 const SMALLEST_NORMAL: f32 = 6.103_515_6e-5;
 
 /// Bits of the closest number, half to even; infinity beyond [`LARGEST`].
+///
+/// Without a branch, so that the processor converts many at a time.
 pub fn bits(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let sign = (bits >> 16) as u16 & 0x8000;
-    let magnitude = bits & 0x7fff_ffff;
-    let half = if value.abs() < SMALLEST_NORMAL {
-        (value.abs() * 2.0_f32.powi(24)).round_ties_even() as u16
+    let sign = value.to_bits() >> 16 & 0x8000;
+    let magnitude = value.to_bits() & 0x7fff_ffff;
+    // From 0.5 to 1 an `f32` steps by 2⁻²⁴, as small numbers of 16 bits do.
+    let small = (f32::from_bits(magnitude) + 0.5).to_bits() - 0.5_f32.to_bits();
+    // The exponents' biases differ by 112; 13 bits of fraction go.
+    let rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
+    let normal = rounded.wrapping_sub(112 << 23) >> 13;
+    let half = if magnitude < SMALLEST_NORMAL.to_bits() {
+        small
     } else if magnitude >= TOO_LARGE {
         0x7c00
     } else {
-        // The exponents' biases differ by 112; 13 bits of fraction go.
-        let rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
-        ((rounded - (112 << 23)) >> 13) as u16
+        normal
     };
-    sign | half
+    (sign | half) as u16
 }
 
 /// The number of some bits. Infinity comes back as a number above [`LARGEST`].

@@ -33,8 +33,8 @@ from volumes import DATA, rotation  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = Spec(
-    "tiny", False, (5.0, 3.0, 2.7), (8, 12, 12), within_nonzero=True,
-    strides=((1, 1, 1), (2, 2, 2)), features=4,
+    "tiny", False, (5.0, 3.0, 2.7), (12, 20, 20), within_nonzero=True,
+    strides=((1, 1, 1), (2, 2, 2)),
 )
 
 
@@ -63,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         path = Path(work) / "scan_0000.nii.gz"
         shutil.copy(output / "scan.nii.gz", path)
-        results = make(Path(work), SPEC, [[path]], 600)
+        results = make(Path(work), SPEC, [[path]], 700)
         subprocess.run(
             [sys.executable, "-m", "voxmask_import", results, "--output", output / "model",
              "--name", "tiny", "--licence", "Apache-2.0"],

@@ -39,7 +39,7 @@ class Spec:
     reader: str = "SimpleITKIO"
     folds: tuple[str, ...] = ("0",)
     strides: tuple = ((1, 1, 1), (2, 2, 2), (2, 2, 2))
-    features: int = 8
+    features: int = 4
     mirror_axes: tuple[int, ...] = (0, 1, 2)
     labels: dict = field(default_factory=lambda: dict(LABELS))
 
@@ -155,6 +155,7 @@ def make(folder: Path, spec: Spec, scans: list[list[Path]], steps: int) -> Path:
             [str(path) for path in scan], None, manager, configuration, dataset(spec)
         )[0]
         for scan in scans
+        if steps
     ]
     for seed, fold in enumerate(spec.folds):
         torch.manual_seed(seed)
@@ -164,7 +165,8 @@ def make(folder: Path, spec: Spec, scans: list[list[Path]], steps: int) -> Path:
             configuration.network_arch_init_kwargs_req_import,
             len(spec.schemes), outputs, allow_init=True, deep_supervision=False,
         )
-        train(network, spec, prepared, steps, seed)
+        if steps:
+            train(network, spec, prepared, steps, seed)
         (folder / f"fold_{fold}").mkdir(exist_ok=True)
         torch.save(
             {

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 # Before nnU-Net is imported, which reads them.
@@ -25,8 +26,12 @@ for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
 import nibabel  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from networks import SPECS, Spec, make  # noqa: E402
+from networks import SPECS, Spec, dataset, make  # noqa: E402
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import (  # noqa: E402
+    DefaultPreprocessor,
+)
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
 from volumes import write  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +39,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAINED_ON = ("ct", "mr", "defaced")
 LEAST_DICE = 0.9999
 MOST_DIFFERING_PER_MILLION = 10
+# In standard deviations.
+MOST_TENSOR_DIFFERENCE = 1e-4
 
 
 def main() -> int:
@@ -44,6 +51,7 @@ def main() -> int:
     chosen = arguments.volumes or list(volumes)
     specs = [s for s in SPECS if not arguments.networks or s.name in arguments.networks]
     rows = []
+    warnings.filterwarnings("ignore")
     for spec in specs:
         scans = [volumes[name][: len(spec.schemes)] for name in TRAINED_ON]
         results = make(arguments.work / "results", spec, scans, arguments.steps)
@@ -53,7 +61,12 @@ def main() -> int:
              "--output", model, "--name", spec.name],
             cwd=ROOT / "models/import",
         )
-        for mirroring in (False, True):
+        if arguments.tensor_executable:
+            for name in chosen:
+                row = compare_tensors(arguments, spec, results, model, (name, volumes[name]))
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+        for mirroring in () if arguments.tensors_only else (False, True):
             for name in chosen:
                 row = compare(arguments, spec, results, model, (name, volumes[name]), mirroring)
                 rows.append(row)
@@ -70,6 +83,11 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--work", type=lambda p: Path(p).resolve(), required=True)
     parser.add_argument("--executable", type=Path, default=ROOT / "target/release/voxmask-segment")
+    parser.add_argument(
+        "--tensor-executable", type=Path,
+        help="compare tensors too: target/release/examples/window_tensor",
+    )
+    parser.add_argument("--tensors-only", action="store_true")
     parser.add_argument("--networks", nargs="*")
     parser.add_argument("--volumes", nargs="*")
     parser.add_argument("--steps", type=int, default=80)
@@ -111,6 +129,28 @@ def compare(arguments, spec: Spec, results: Path, model: Path, volume, mirroring
     }
 
 
+def compare_tensors(arguments, spec: Spec, results: Path, model: Path, volume) -> dict:
+    """One row: the largest difference of the prepared scans, in standard deviations of theirs."""
+    name, paths = volume
+    paths = [str(path) for path in paths[: len(spec.schemes)]]
+    plans = PlansManager(str(results / "plans.json"))
+    theirs = DefaultPreprocessor(verbose=False).run_case(
+        paths, None, plans, plans.get_configuration("3d_fullres"), dataset(spec)
+    )[0]
+    raw = arguments.work / "tensor.raw"
+    run([arguments.tensor_executable, model, raw, *paths], stdout=subprocess.DEVNULL)
+    ours = np.fromfile(raw, np.float32)
+    if ours.size != theirs.size:
+        return {"network": spec.name, "volume": name, "holds": False, "why": "sizes differ"}
+    worst = 0.0
+    for a, b in zip(ours.reshape(theirs.shape), theirs):
+        worst = max(worst, float(np.abs(a - b).max() / max(b.std(), 1e-8)))
+    return {
+        "network": spec.name, "volume": name, "tensor_difference_sd": worst,
+        "holds": worst <= MOST_TENSOR_DIFFERENCE,
+    }
+
+
 def score(theirs, ours) -> dict:
     """Differing voxels, the lowest Dice of any label, and whether both are within bounds."""
     a, b = np.asarray(theirs.dataobj), np.asarray(ours.dataobj)
@@ -138,14 +178,17 @@ def table(rows: list[dict]) -> str:
     ]
     for network in dict.fromkeys(row["network"] for row in rows):
         for mirroring in (False, True):
-            some = [r for r in rows if r["network"] == network and r["mirroring"] == mirroring]
-            some = [r for r in some if "voxels" in r]
+            some = [r for r in rows if r["network"] == network and "voxels" in r]
+            some = [r for r in some if r["mirroring"] == mirroring]
             if some:
                 lines.append(
                     f"| {network} | {'on' if mirroring else 'off'} | {len(some)} "
                     f"| {sum(r['voxels'] for r in some)} | {sum(r['differing'] for r in some)} "
                     f"| {max(r['per_million'] for r in some)} | {min(r['dice'] for r in some)} |"
                 )
+    tensors = [row["tensor_difference_sd"] for row in rows if "tensor_difference_sd" in row]
+    if tensors:
+        lines.append(f"\n{len(tensors)} tensors, worst difference {max(tensors):.1e} SD")
     return "\n".join(lines)
 
 

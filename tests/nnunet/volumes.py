@@ -40,34 +40,35 @@ def volumes() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
     tilt = rotation(17, 0) @ rotation(-8, 2)
     padded = np.zeros((70, 90, 80), np.int16)
-    padded[11:61, 20:81, 7:66] = voxels["mr"][20:70, 30:91, 30:89]
+    padded[11:51, 20:61, 7:46] = voxels["mr"][20:60, 40:81, 40:79]
     hollow = padded.copy()
-    hollow[30:40, 40:50, 30:40] = 0
+    hollow[25:35, 35:45, 20:30] = 0
+    ct, mr, defaced = voxels["ct"], voxels["mr"], voxels["defaced"]
     return {
-        "ct": (voxels["ct"], affine["ct"]),
-        "mr": (voxels["mr"], affine["mr"]),
-        "defaced": (voxels["defaced"], affine["defaced"]),
-        "oblique": (voxels["mr"][10:80, 20:100], grid((2.0, 2.0, 2.0), tilt)),
+        "ct": (ct[40:85, 30:75, 25:65], affine["ct"]),
+        "mr": (mr[20:75, 35:95, 30:85], affine["mr"]),
+        "defaced": (defaced[10:60, 60:150, 40:120], affine["defaced"]),
+        "oblique": (mr[20:70, 30:90, 40:85], grid((2.0, 2.0, 2.0), tilt)),
         "oblique-anisotropic": (
-            voxels["ct"][:, ::2, ::3][:100], grid((3.0, 6.0, 9.0), rotation(33, 1) @ tilt)
+            ct[30:90, 20:80:2, 10:85:3], grid((2.0, 4.0, 6.0), rotation(33, 1) @ tilt)
         ),
-        "lps": (voxels["mr"][::-1, ::-1], grid((2.0, 2.0, 2.0), np.diag([-1.0, -1.0, 1.0]))),
+        "lps": (mr[70:20:-1, 90:35:-1, 40:90], grid((2.0, 2.0, 2.0), np.diag([-1.0, -1.0, 1.0]))),
         "sagittal": (
-            np.ascontiguousarray(voxels["ct"].transpose(1, 2, 0)[:90, :80]),
+            np.ascontiguousarray(ct.transpose(1, 2, 0)[30:70, 20:60, 40:80]),
             grid((3.0, 3.0, 3.0), np.array([[0, 0, 1.0], [1.0, 0, 0], [0, 1.0, 0]])),
         ),
-        "thick-slices": (voxels["mr"][:, :, ::5], grid((1.0, 1.0, 5.0))),
-        "thick-in-plane": (voxels["ct"][::4], grid((12.0, 1.7, 2.1))),
-        "two-thick-axes": (voxels["ct"][::4, ::4], grid((8.0, 8.0, 2.0))),
-        "fine": (voxels["mr"][30:80, 40:90, 30:70], grid((0.9, 0.8, 1.1))),
-        "smaller-than-window": (voxels["mr"][40:59, 50:73, 40:57], grid((2.0, 2.0, 2.0))),
-        "one-slice": (voxels["mr"][:, :, 60:61], grid((2.0, 2.0, 6.0))),
+        "thick-slices": (mr[10:90, 20:110, ::6], grid((1.0, 1.0, 6.0))),
+        "thick-in-plane": (ct[::8, 10:70, 20:70], grid((9.0, 1.7, 2.1))),
+        "two-thick-axes": (ct[20:100:5, 10:90:5, :60], grid((8.0, 8.0, 2.0))),
+        "fine": (mr[30:80, 40:90, 30:70], grid((0.9, 0.8, 1.1))),
+        "smaller-than-window": (mr[40:59, 50:73, 40:57], grid((2.0, 2.0, 2.0))),
+        "one-slice": (mr[:, :, 60:61], grid((2.0, 2.0, 6.0))),
         "zeros-around": (padded, grid((2.0, 2.2, 1.9))),
-        "hole-of-zeros": (hollow, grid((2.0, 2.0, 2.0))),
+        "hole-of-zeros": (hollow, grid((1.5, 2.0, 1.5))),
         "zeros": (np.zeros((40, 50, 30), np.int16), grid((2.0, 2.0, 2.0))),
         "fractions": (
-            gaussian_filter(voxels["ct"][30:90, 30:80, 20:70].astype(np.float32), 0.7),
-            grid((3.0, 3.0, 3.0)),
+            gaussian_filter(ct[30:90, 30:80, 20:70].astype(np.float32), 0.7),
+            grid((2.0, 3.0, 2.5)),
         ),
     }
 

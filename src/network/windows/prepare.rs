@@ -337,6 +337,14 @@ mod tests {
     }
 
     #[test]
+    fn a_tensor_beyond_any_memory_is_refused() {
+        let scan = image(grid([6, 5, 4], [1.0; 3]), |[x, _, _]| 1.0 + x);
+        let input = input([0.001; 3], Scheme::None);
+        let error = prepare(vec![scan], [1000.0; 3], &input).err().unwrap();
+        assert_eq!(error.exit_code(), 75);
+    }
+
+    #[test]
     fn what_is_zero_around_is_cropped_and_the_rest_has_mean_0() {
         let scan = image(grid([6, 5, 4], [1.0; 3]), |[x, y, z]| {
             let inside = (1.0..4.0).contains(&x) && y == 2.0 && (1.0..3.0).contains(&z);
