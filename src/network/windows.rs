@@ -18,7 +18,7 @@ use self::prepare::prepare;
 use self::sliding::{Logits, Windows};
 use super::NetworkUsed;
 use super::card::Kind;
-use super::session::Session;
+use super::session::{Footprint, Session};
 use crate::error::{Error, Result};
 use crate::step::{Context, Device};
 use crate::volume::{Geometry, Image, LabelMap, Mask};
@@ -44,6 +44,9 @@ pub struct WindowNetwork {
     sessions: Vec<Session>,
 }
 
+/// Voxels of a window beyond which memory counts more than time.
+const LARGE: usize = 1 << 21;
+
 impl WindowNetwork {
     /// Loads the network in a folder: `card.json` and its weights.
     ///
@@ -51,10 +54,14 @@ impl WindowNetwork {
     /// Exit 69 when the folder, ONNX Runtime or the device cannot be used.
     pub fn load(folder: &Path, context: &Context) -> Result<Self> {
         let (card, weights) = WindowCard::read_folder(folder)?;
-        let sessions = weights
-            .iter()
-            .map(|weights| Session::load(weights, context));
-        let sessions: Result<Vec<Session>> = sessions.collect();
+        let large = card.window.shape.iter().product::<usize>() > LARGE;
+        let footprint = if large {
+            Footprint::Lean
+        } else {
+            Footprint::Fast
+        };
+        let load = |weights: Vec<u8>| Session::load_as(footprint, &weights, context);
+        let sessions: Result<Vec<Session>> = weights.into_iter().map(load).collect();
         Ok(Self {
             card,
             sessions: sessions?,
