@@ -39,17 +39,21 @@ def main() -> int:
     parser.add_argument("--spacing", type=float, default=2.5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-gb", type=float, help="nnU-Net stops beyond this")
+    parser.add_argument("--make", type=int, help="make the network with so many labels, and stop")
     parser.add_argument("--child", nargs=3, metavar=("RESULTS", "SCAN", "OUTPUT"))
     arguments = parser.parse_args()
     if arguments.child:
         return nnunet(arguments)
+    if arguments.make:
+        make_network(arguments, arguments.make)
+        return 0
     scan = arguments.work / "ct_0000.nii.gz"
     arguments.work.mkdir(parents=True, exist_ok=True)
     if not scan.exists():
         source = ROOT / "tests/data/ct_abdomen.nii.gz"
         subprocess.run([sys.executable, ROOT / "benches/volume.py", source, scan], check=True)
     for labels in arguments.labels:
-        results, model = network(arguments, labels, scan)
+        results, model = network(arguments, labels)
         ours = {"labels": labels, "program": "voxmask", **voxmask(arguments, model, scan)}
         print(json.dumps(ours), flush=True)
         theirs = {"labels": labels, "program": "nnU-Net", **other(arguments, results, scan)}
@@ -58,22 +62,38 @@ def main() -> int:
     return 0
 
 
-def network(arguments, labels: int, scan: Path) -> tuple[Path, Path]:
-    """A plain network with so many labels, and its import."""
+def network(arguments, labels: int) -> tuple[Path, Path]:
+    """Result folder and import of a plain network with so many labels.
+
+    Made in another process: the kernel counts the memory of the process that starts a program as
+    the program's own, and PyTorch is large.
+    """
+    command = [sys.executable, __file__, "--work", arguments.work, "--make", labels]
+    command += ["--spacing", arguments.spacing]
+    subprocess.run([str(word) for word in command], check=True)
+    results = f"Dataset900_speed-{labels}/nnUNetTrainer__nnUNetPlans__3d_fullres"
+    return arguments.work / results, arguments.work / f"model-{labels}"
+
+
+def make_network(arguments, labels: int) -> None:
+    """Writes both folders."""
     from networks import SPECS, make
 
     names = {"background": 0, **{f"label {n}": n for n in range(1, labels)}}
-    spec = replace(
-        SPECS[0], name=f"speed-{labels}", spacing=(arguments.spacing,) * 3, patch=(64, 64, 64),
-        labels=names,
-    )
-    results = make(arguments.work, spec, [[scan]], 0)
-    model = arguments.work / f"model-{labels}"
+    spec = replace_spec(SPECS[0], labels, names, arguments.spacing)
+    results = make(arguments.work, spec, [], 0)
     subprocess.run(
-        [sys.executable, "-m", "voxmask_import", results, "--output", model],
+        [sys.executable, "-m", "voxmask_import", results, "--output",
+         arguments.work / f"model-{labels}"],
         check=True, cwd=ROOT / "models/import",
     )
-    return results, model
+
+
+def replace_spec(spec, labels: int, names: dict, spacing: float):
+    """The network's specification."""
+    return replace(
+        spec, name=f"speed-{labels}", spacing=(spacing,) * 3, patch=(64, 64, 64), labels=names
+    )
 
 
 def voxmask(arguments, model: Path, scan: Path) -> dict:
