@@ -310,6 +310,27 @@ workflow {{
     assert mask.read_bytes() == by_hand.read_bytes()
 
 
+def test_a_network_of_ones_own_gives_its_labels(
+    nextflow: dict[str, str], steps: Steps, tmp_path: Path
+) -> None:
+    data = ROOT / "tests" / "data" / "nnunet"
+    (tmp_path / "main.nf").write_text(
+        f"""include {{ SEGMENT }} from '{PIPELINE}/modules/voxmask/segment/main'
+workflow {{
+    SEGMENT([[id: 'one'], file('{data}/scan.nii.gz')], file('{data}/model'))
+    SEGMENT.out.labels.view {{ row -> "made: ${{row[1]}}" }}
+}}
+"""
+    )
+    line = ["nextflow", "run", str(tmp_path / "main.nf")]
+    done = subprocess.run(line, cwd=tmp_path, env=nextflow, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    labels = Path(next(text for text in done.stdout.splitlines() if text.startswith("made: "))[6:])
+    by_hand = tmp_path / "by_hand.nii.gz"
+    steps("segment", input=data / "scan.nii.gz", model=data / "model", output=by_hand)
+    assert labels.read_bytes() == by_hand.read_bytes()
+
+
 def test_version_of_the_package_is_named_everywhere() -> None:
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
     files = [*PIPELINE.rglob("*.nf"), *PIPELINE.rglob("*.config"), *PIPELINE.rglob("*.yml"), *PIPELINE.rglob("*.json")]

@@ -1,9 +1,10 @@
 process PREPARE {
     tag "$meta.id"
     label 'process_medium'
+    label 'process_gpu'
 
     conda "${moduleDir}/environment.yml"
-    container 'voxmask/voxmask:0.1.0'
+    container "voxmask/voxmask:0.1.0${task.accelerator ? '-cuda' : ''}"
 
     input:
     tuple val(meta), path(scans, stageAs: 'scans/?/*')
