@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 /// Files below a folder, sorted folder by folder, without hidden ones.
 ///
 /// Folders that are links count as folders, because workflow managers hand folders over as links;
-/// one that leads back to a folder above it is left out. `leave_out` sees what a folder holds, sorted,
+/// one that leads back to a folder above it is left out. A link that leads nowhere counts as a file, so
+/// that it can be said to be missing. `leave_out` sees what a folder holds, sorted,
 /// and tells whether the folder is of no interest.
 ///
 /// # Errors
@@ -41,7 +42,7 @@ fn descend(
         }
         if path.is_dir() {
             descend(&path, leave_out, above, files)?;
-        } else if path.is_file() {
+        } else {
             files.push(path);
         }
     }
@@ -67,14 +68,18 @@ mod tests {
         symlink(at("elsewhere"), at("scans/b")).unwrap();
         symlink(at("elsewhere"), at("scans/c")).unwrap();
         symlink(at("scans"), at("scans/a/loop")).unwrap();
-        symlink(at("nowhere"), at("scans/d")).unwrap();
+        symlink(at("nowhere"), at("scans/d.nii")).unwrap();
         let found = files_below(&at("scans"), |_| false).unwrap();
-        let expected = ["a/1.nii", "b/2.nii", "c/2.nii"].map(|name| at("scans").join(name));
+        let expected =
+            ["a/1.nii", "b/2.nii", "c/2.nii", "d.nii"].map(|name| at("scans").join(name));
         assert_eq!(found, expected);
         let without_2 = files_below(&at("scans"), |held| {
             held.iter().any(|p| p.ends_with("2.nii"))
         });
-        assert_eq!(without_2.unwrap(), expected[..1]);
+        assert_eq!(
+            without_2.unwrap(),
+            [expected[0].clone(), expected[3].clone()]
+        );
     }
 
     #[test]

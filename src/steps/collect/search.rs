@@ -73,7 +73,7 @@ impl Results {
             reports: Vec::new(),
             volumes: BTreeMap::new(),
         };
-        for path in files_below(folder, is_of_patches)? {
+        for path in files(folder)? {
             let name = name_of(&path);
             if is_volume(&name) {
                 results.volumes.entry(name).or_default().push(path);
@@ -138,7 +138,7 @@ pub(super) struct Found {
 pub(super) fn scans(folder: &Path, results: &Results) -> Result<Vec<Found>> {
     let derived = results.derived();
     let mut scans = Vec::new();
-    for path in files_below(folder, is_of_patches)? {
+    for path in files(folder)? {
         if is_volume(&name_of(&path)) {
             let sha256 = file::sha256(&path)?;
             if !derived.contains(sha256.as_str()) {
@@ -157,6 +157,12 @@ pub(super) fn name_of(path: &Path) -> String {
 
 fn is_volume(name: &str) -> bool {
     name.ends_with(".nii") || name.ends_with(".nii.gz")
+}
+
+/// Files that can be read, without those of patches.
+fn files(folder: &Path) -> Result<impl Iterator<Item = PathBuf>> {
+    let found = files_below(folder, is_of_patches)?;
+    Ok(found.into_iter().filter(|path| path.is_file()))
 }
 
 /// True for a folder of patches, whose images are no scans.
