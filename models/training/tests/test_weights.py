@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from voxmask_training.export import export_head
-from voxmask_training.network import AREA, FOREGROUND, Network
+from voxmask_training.network import AREA, CHANNELS, FOREGROUND, Network
 from voxmask_training.weights import FILES, read_weights
 
 
@@ -22,3 +22,21 @@ def test_an_export_gives_back_the_weights_it_was_made_of(tmp_path: Path):
     for name, weight in expected.items():
         stored = weight.half().float() if weight.ndim > 1 else weight
         assert torch.equal(found[name], stored), name
+
+
+def test_the_trunk_is_that_of_the_wanted_file_alone(tmp_path: Path):
+    networks = {}
+    for head in (FOREGROUND, AREA):
+        torch.manual_seed(head)
+        networks[head] = Network()
+        for parameter in networks[head].parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        (tmp_path / FILES[head]).mkdir()
+        export_head(networks[head], head, tmp_path / FILES[head] / "model.onnx")
+    channels = torch.rand(1, len(CHANNELS), 16, 16, 16)
+    for trunk, network in networks.items():
+        read = Network()
+        read.load_state_dict(read_weights(tmp_path, trunk))
+        with torch.no_grad():
+            found, expected = read(channels)[0][:, trunk], network(channels)[0][:, trunk]
+        assert torch.allclose(found, expected, rtol=0.05, atol=0.05)

@@ -55,10 +55,10 @@ class Tuning:
     optimizer: torch.optim.Optimizer
 
     @classmethod
-    def of(cls, models: Path) -> Tuning:
-        """Starts from exported models."""
+    def of(cls, models: Path, head: int) -> Tuning:
+        """Starts from exported models, with the trunk of the file whose head is tuned."""
         network = Network()
-        network.load_state_dict(read_weights(models))
+        network.load_state_dict(read_weights(models, head))
         network = network.to(memory_format=torch.channels_last_3d)
         optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.0)
         still = [copy.deepcopy(network).requires_grad_(False) for _ in range(2)]
@@ -189,7 +189,7 @@ def main() -> None:
     aside = len(samples) // 4
     kept, learnt = ([samples[n] for n in part] for part in (order[:aside], order[aside:]))
     print(f"{len(learnt)} scans to learn from, {len(kept)} kept aside", flush=True)
-    tuning = Tuning.of(options.models)
+    tuning = Tuning.of(options.models, head)
     replay = sorted(options.samples.glob("*/*.npz")) if options.samples else []
     names = ("foreground",) if head == FOREGROUND else ("area", "altered")
     before = [mean_dice(tuning.first, part, head) for part in (learnt, kept)]

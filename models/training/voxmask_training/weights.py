@@ -17,27 +17,31 @@ from .network import AREA, FOREGROUND, Network
 
 FILES = {FOREGROUND: "foreground", AREA: "anonymization-area"}
 PREFIX = "network."
+JUDGEMENT = "scan."
+"""What judges the whole scan; it stands in the area's file alone."""
 HALF = ".half"
 """Ends the names of weights that are stored in 16 bits and widened under their own name."""
 FURTHER = ("down_more.", "up_more.")
 """Blocks that change nothing until they are trained: weights from before them lack them."""
 
 
-def read_weights(models: Path) -> dict[str, Tensor]:
+def read_weights(models: Path, trunk: int = AREA) -> dict[str, Tensor]:
     """Gives the network's state from MODELS/foreground and MODELS/anonymization-area.
 
-    A network trained on one task alone has a trunk of its own; then the area's trunk is taken,
-    because the foreground is the easier of the two. Raises ValueError where a weight is missing.
+    The two files may hold trunks of different runs: that of `trunk` is taken, whole, and the other
+    head has to find its way again. Raises ValueError where a weight is missing.
     """
-    state: dict[str, Tensor] = {}
-    heads = []
+    arrays, heads = {}, []
     for head in (FOREGROUND, AREA):
         path = models / FILES[head] / "model.onnx"
         graph = onnx.load(path).graph
-        arrays = {i.name.removesuffix(HALF): widened(i) for i in graph.initializer}
+        found = {i.name.removesuffix(HALF): widened(i) for i in graph.initializer}
         last = [node for node in graph.node if node.op_type == "Conv"][-1]
-        heads.append([arrays[name] for name in last.input[1:3]])
-        state |= {n.removeprefix(PREFIX): a for n, a in arrays.items() if n.startswith(PREFIX)}
+        heads.append([found[name] for name in last.input[1:3]])
+        own = {n.removeprefix(PREFIX): a for n, a in found.items() if n.startswith(PREFIX)}
+        arrays[head] = own
+    judgement = {name: a for name, a in arrays[AREA].items() if name.startswith(JUDGEMENT)}
+    state = judgement | arrays[trunk]
     for name, parts in zip(("weight", "bias"), zip(*heads, strict=True), strict=True):
         state[f"head.{name}"] = torch.cat(parts)
     fresh = Network().state_dict()
