@@ -87,6 +87,19 @@ fn builder() -> Builder<'static, 'static> {
     builder
 }
 
+/// Runs `put`, which gives a draft its final name, while nobody removes drafts: a folder that
+/// [`remove_all`] has half emptied must not appear under that name.
+///
+/// # Errors
+/// What `put` comes back with; or the process is ending, and the draft is gone.
+pub(super) fn publish(draft: &Path, put: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let living = living();
+    if !living.iter().any(|path| path == draft) {
+        return Err(io::Error::other("the process is ending"));
+    }
+    put()
+}
+
 /// A new file in a folder, with a mode before the umask acts.
 pub(super) fn file(folder: &Path, mode: u32) -> io::Result<Draft<NamedTempFile>> {
     let permissions = Permissions::from_mode(mode);
@@ -214,5 +227,22 @@ mod tests {
         assert!(living().contains(&path));
         drop(draft);
         assert!(!living().contains(&path) && !path.exists());
+    }
+
+    #[test]
+    fn a_draft_that_is_being_removed_gets_no_final_name() {
+        let base = tempfile::tempdir().unwrap();
+        let draft = folder(base.path(), 0o777).unwrap();
+        let path = draft.made.path();
+        let name = base.path().join("name");
+        let put = || std::fs::rename(path, &name);
+        // As `remove_all` does, which would also take what other tests have.
+        living().retain(|other| other != path);
+        let refused = publish(path, put).unwrap_err();
+        assert!(refused.to_string().contains("ending"), "{refused}");
+        assert!(path.exists() && !name.exists());
+        living().push(path.to_owned());
+        publish(path, put).unwrap();
+        assert!(name.exists());
     }
 }

@@ -33,25 +33,28 @@ pub fn write_folder(
     let draft = drafts::folder(folder_of(path), MODE).map_err(unwritable)?;
     fill(draft.made.path())?;
     check_replaceable(path, overwrite, ours)?;
+    let draft = draft.made.path();
     if overwrite && path.exists() {
-        replace(draft.made.path(), path).map_err(unwritable)?;
+        replace(draft, path)
     } else {
         // Takes the place of an empty folder, and fails on one that was filled since.
-        std::fs::rename(draft.made.path(), path).map_err(unwritable)?;
+        drafts::publish(draft, || std::fs::rename(draft, path))
     }
-    Ok(())
+    .map_err(unwritable)
 }
 
-/// Puts a folder in the place of another, which then bears the draft's name and goes away with it.
+/// Puts a folder in the place of another, which then bears a draft's name and goes away with it.
 fn replace(draft: &Path, path: &Path) -> io::Result<()> {
-    if exchange(draft, path)? {
-        return Ok(());
-    }
-    // Two renames, where the file system knows no exchange: in between there is nothing at `path`.
     let old = drafts::folder(folder_of(path), MODE)?;
-    std::fs::rename(path, old.made.path())?;
-    std::fs::rename(draft, path).inspect_err(|_| {
-        let _ = std::fs::rename(old.made.path(), path);
+    drafts::publish(draft, || {
+        if exchange(draft, path)? {
+            return Ok(());
+        }
+        // Two renames, where the file system knows no exchange: in between there is nothing at `path`.
+        std::fs::rename(path, old.made.path())?;
+        std::fs::rename(draft, path).inspect_err(|_| {
+            let _ = std::fs::rename(old.made.path(), path);
+        })
     })
 }
 
