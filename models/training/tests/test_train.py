@@ -86,3 +86,15 @@ def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monke
     initial = ("--initial", tmp_path / "models", "--rate", 1e-5)
     run(monkeypatch, train, *again, *initial, "--hours", 0.004)
     assert losses(tmp_path / "again", "foreground_intact")[0] < 0.8 * first[0]
+
+
+def test_half_of_the_samples_of_a_step_are_the_worst_of_a_few(tmp_path):
+    library = train.Library(tmp_path, frozenset())
+    names = [f"{n}" for n in range(10)]
+    pile = [train.Sample(n, "", "", "", True, "", 0.0, True, train.torch.zeros(1)) for n in names]
+    library.errors = {name: float(name == "7") for name in names}
+    rng = np.random.default_rng(0)
+    picked = [library.pick(pile, rng).name for _ in range(2000)]
+    # One in ten of the first half; of the second, where it is among five of ten drawn with return.
+    assert picked.count("7") / 2000 == pytest.approx(0.5 * (0.1 + 1.0 - 0.9**5), abs=0.04)
+    assert set(picked) == set(names)

@@ -38,7 +38,7 @@ WARM_UP_STEPS = 100
 AVERAGE_DECAY = 0.998
 WORST_OF = 5
 TWIN_SHARE = 0.6
-UNSEEN_ALARM = 1.0
+UNSEEN_ERROR = 1.0
 USUAL_CELLS, MOST_CELLS, MOST_CELLS_SHARE = 150_000, 530_000, 0.15
 
 
@@ -53,8 +53,8 @@ class Library:
     altered: list[Sample] = field(default_factory=list)
     twins: dict[str, Sample] = field(default_factory=dict)
     """Intact scans by the name of the altered sample that was made from them."""
-    alarms: dict[str, float] = field(default_factory=dict)
-    """The last losses of intact samples on the area, by name: how far it was from empty."""
+    errors: dict[str, float] = field(default_factory=dict)
+    """The last losses of samples on the area and the judgement, by name."""
     watched: list[Sample] = field(default_factory=list)
     refreshed: float = -REFRESH_S
 
@@ -82,17 +82,20 @@ class Library:
         """Picks an intact and an altered sample for a step.
 
         Most altered samples that have a twin, the same scan before the alteration, come with it:
-        what tells the two apart is the alteration alone. Half of the other intact samples are the
-        worst of a few, because most raise no false alarm any more.
+        what tells the two apart is the alteration alone.
         """
-        altered = self.altered[int(rng.integers(len(self.altered)))]
+        altered = self.pick(self.altered, rng)
         twin = self.twins.get(altered.name)
         if twin is not None and rng.random() < TWIN_SHARE:
             return twin, altered
-        choice = [self.intact[int(n)] for n in rng.integers(len(self.intact), size=WORST_OF)]
+        return self.pick(self.intact, rng), altered
+
+    def pick(self, pile: list[Sample], rng: Generator) -> Sample:
+        """Picks any sample half of the time, else the worst of a few: most are no longer wrong."""
+        choice = [pile[int(n)] for n in rng.integers(len(pile), size=WORST_OF)]
         if rng.random() < 0.5:
-            choice.sort(key=lambda sample: -self.alarms.get(sample.name, UNSEEN_ALARM))
-        return choice[0], altered
+            return choice[0]
+        return max(choice, key=lambda sample: self.errors.get(sample.name, UNSEEN_ERROR))
 
 
 @dataclass
@@ -161,9 +164,8 @@ def take_step(run: Run, library: Library, rate: float) -> dict[str, float]:
         with torch.autocast("cpu", torch.bfloat16):
             logits, scan = run.network(channels)
         losses = patch_losses(logits.float(), scan.float(), patch)
-        if not altered:
-            alarm = [float(loss.detach()) for name, loss in losses.items() if name != "foreground"]
-            library.alarms[sample.name] = sum(alarm)
+        error = [float(loss.detach()) for name, loss in losses.items() if name != "foreground"]
+        library.errors[sample.name] = sum(error)
         if losses:
             (torch.stack(list(losses.values())).sum() / 2.0).backward()
         for name, loss in losses.items():
