@@ -106,6 +106,7 @@ fn data(rows: &[Row], report: &Report, config: &Config) -> Value {
             "area_ml": row.area_ml,
             "edge_entropy": row.measures.edge_entropy,
             "edge_sharpness": row.measures.edge_sharpness,
+            "expected_dice": row.measures.expected_dice,
             "network_agreement": row.measures.network_agreement,
             "dice": row.agreement.as_ref().map(|a| a.dice),
         })

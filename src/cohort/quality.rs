@@ -46,6 +46,8 @@ pub struct Measures {
     pub edge_entropy: Option<f64>,
     /// Doubtful cells away from the foreground's edge, per cell of the edge.
     pub doubtful_cells: Option<f64>,
+    /// Dice of the network's foreground that is to be expected if its probabilities are right.
+    pub expected_dice: Option<f64>,
     /// Dice of the foreground with what the network alone would have drawn.
     pub network_agreement: f64,
     /// Least Dice of the network's mask with those of mirrored scans.

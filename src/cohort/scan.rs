@@ -454,6 +454,7 @@ impl Found {
             edge_sharpness: plausibility::edge_sharpness(&scan.image, mask, 1.0),
             edge_entropy: doubt.map(|d| d.edge_entropy),
             doubtful_cells: doubt.map(|d| d.doubtful_per_edge_cell),
+            expected_dice: doubt.map(|d| d.expected_dice),
             network_agreement: plausibility::network_agreement(mask, logits),
             self_agreement: self.self_agreement,
             altered_certainty: probability.map(|p| (2.0 * p - 1.0).abs()),

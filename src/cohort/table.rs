@@ -103,6 +103,11 @@ pub(super) const COLUMNS: &[Column] = &[
         |r| maybe(r.measures.doubtful_cells),
     ),
     (
+        "expected_dice",
+        "Dice to be expected if the network's probabilities are right",
+        |r| maybe(r.measures.expected_dice),
+    ),
+    (
         "network_agreement",
         "Dice with the network's own mask",
         |r| number(r.measures.network_agreement),

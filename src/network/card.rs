@@ -131,6 +131,9 @@ pub struct Boundary {
     pub band_logit: f32,
     /// Smaller pieces are dropped [ml].
     pub minimum_piece_ml: f64,
+    /// Scores are divided by this before they become probabilities; it changes no mask.
+    #[serde(default = "temperature_of_1")]
+    pub temperature: f32,
     /// MR: how the surface is then moved to the skin; not at all if it is missing.
     #[serde(default)]
     pub skin: Option<Skin>,
@@ -144,10 +147,17 @@ pub struct Area {
     pub altered_threshold: f32,
     /// A cell belongs to the area above this logit.
     pub mask_threshold: f32,
+    /// Logits of cells are divided by this before they become probabilities; it changes no mask.
+    #[serde(default = "temperature_of_1")]
+    pub temperature: f32,
     /// A smaller area is none [ml].
     pub minimum_ml: f64,
     /// How the area is snapped to constant voxels; see [`crate::ops::constant_area`].
     pub snap: Snap,
+}
+
+fn temperature_of_1() -> f32 {
+    1.0
 }
 
 impl Input {
@@ -347,6 +357,7 @@ mod tests {
         refused(|card| card["input"]["channels"] = vec!["flat"; 17].into());
         refused(|card| card["boundary"]["smoothing_mm"] = 1e9.into());
         refused(|card| card["boundary"]["smoothing_mm"] = (-1).into());
+        refused(|card| card["boundary"]["temperature"] = 0.into());
     }
 
     #[test]

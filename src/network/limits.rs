@@ -6,6 +6,8 @@ use super::card::Card;
 const CHANNELS: usize = 16;
 /// Longest distance on a card: no part of a body is as thick [mm].
 const LENGTH_MM: f64 = 100.0;
+/// What logits may be divided by.
+const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
 /// Most times that a surface is moved.
 const PASSES: usize = 100;
 
@@ -44,6 +46,25 @@ impl Card {
         for (name, length) in lengths {
             if length.is_some_and(|mm| !(0.0..=LENGTH_MM).contains(&mm)) {
                 return Err(format!("{name} is not between 0 and {LENGTH_MM}"));
+            }
+        }
+        let temperatures = [
+            (
+                "boundary.temperature",
+                self.boundary.as_ref().map(|b| b.temperature),
+            ),
+            (
+                "area.temperature",
+                self.area.as_ref().map(|a| a.temperature),
+            ),
+        ];
+        for (name, temperature) in temperatures {
+            if temperature.is_some_and(|t| !TEMPERATURES.contains(&t)) {
+                return Err(format!(
+                    "{name} is not between {} and {}",
+                    TEMPERATURES.start(),
+                    TEMPERATURES.end()
+                ));
             }
         }
         match skin {

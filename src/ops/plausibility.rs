@@ -16,6 +16,9 @@ pub struct Doubt {
     pub edge_entropy: f64,
     /// Cells away from the edge with a probability between 0.1 and 0.9, per cell of the edge.
     pub doubtful_per_edge_cell: f64,
+    /// Dice of the mask that is to be expected if the probabilities are right: 2 Σ p over the mask's
+    /// cells, divided by their number and Σ p over all cells.
+    pub expected_dice: f64,
 }
 
 /// Looks at the cells of a network's mask (logit above `threshold`); `None` where it has no edge.
@@ -25,6 +28,7 @@ pub fn doubt(logits: &CoarseField, threshold: f32) -> Option<Doubt> {
     let [ni, nj, nk] = logits.grid.shape;
     let inside = |n: usize| logits.values[n] > threshold;
     let (mut edge, mut entropy, mut doubtful) = (0_usize, 0.0, 0_usize);
+    let (mut cells, mut likely_inside, mut likely) = (0_usize, 0.0, 0.0);
     for n in 0..logits.values.len() {
         let (i, j, k) = (n % ni, n / ni % nj, n / (ni * nj));
         let differs = |there: bool, other: usize| there && inside(other) != inside(n);
@@ -35,6 +39,11 @@ pub fn doubt(logits: &CoarseField, threshold: f32) -> Option<Doubt> {
             || differs(k > 0, n.wrapping_sub(ni * nj))
             || differs(k + 1 < nk, n + ni * nj);
         let p = 1.0 / (1.0 + (-f64::from(logits.values[n] - threshold)).exp());
+        likely += p;
+        if inside(n) {
+            cells += 1;
+            likely_inside += p;
+        }
         if is_edge {
             edge += 1;
             entropy += bits(p) + bits(1.0 - p);
@@ -45,6 +54,7 @@ pub fn doubt(logits: &CoarseField, threshold: f32) -> Option<Doubt> {
     (edge > 0).then(|| Doubt {
         edge_entropy: entropy / edge as f64,
         doubtful_per_edge_cell: doubtful as f64 / edge as f64,
+        expected_dice: 2.0 * likely_inside / (cells as f64 + likely),
     })
 }
 
@@ -180,11 +190,14 @@ mod tests {
         let sure = field([8, 4, 4], |[i, ..]| if i < 4 { 50.0 } else { -50.0 });
         let sure = doubt(&sure, 0.0).unwrap();
         assert!(sure.edge_entropy < 1e-9 && sure.doubtful_per_edge_cell == 0.0);
+        assert!((sure.expected_dice - 1.0).abs() < 1e-9);
         // Logits of ±0.001 are a toss-up everywhere: 2 planes of edge, 6 of doubt.
         let even = field([8, 4, 4], |[i, ..]| if i < 4 { 1e-3 } else { -1e-3 });
         let even = doubt(&even, 0.0).unwrap();
         assert!((even.edge_entropy - 1.0).abs() < 1e-6);
         assert_eq!(even.doubtful_per_edge_cell, 3.0);
+        // Half of each half: 2 · 32 / (64 + 64).
+        assert!((even.expected_dice - 0.5).abs() < 1e-3);
         assert_eq!(doubt(&field([4, 4, 4], |_| -1.0), 0.0), None);
     }
 

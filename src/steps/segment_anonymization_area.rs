@@ -358,7 +358,8 @@ impl Altered {
     /// Probability of alteration in thousandths.
     fn probability(&self, image: &Image) -> Image {
         let logits = &self.prediction.logits;
-        let per_mille = |logit| (1000.0 * sigmoid(logit)).round() as i16;
+        let temperature = self.area.temperature;
+        let per_mille = |logit| (1000.0 * sigmoid(logit / temperature)).round() as i16;
         Image::of_thousandths(logits.map_voxels(&image.geometry, per_mille))
     }
 }

@@ -316,7 +316,8 @@ impl Foreground {
 
     /// Probability of anatomy in thousandths.
     fn probability(&self, image: &Image) -> Image {
-        let per_mille = |score: f32| (1000.0 / (1.0 + (-score).exp())).round() as i16;
+        let temperature = self.boundary.temperature;
+        let per_mille = |score: f32| (1000.0 / (1.0 + (-score / temperature).exp())).round() as i16;
         Image::of_thousandths(self.map(image, per_mille))
     }
 }

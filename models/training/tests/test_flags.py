@@ -1,10 +1,12 @@
 """How well flags find bad masks is counted right."""
 
-from voxmask_training.flags import MEASURES, Scan, separation, suggestions, table_of
+import numpy as np
+
+from voxmask_training.flags import MEASURES, NO_FLAG, Scan, ranking, ranks, separation, suggestions, table_of
 
 
 def scan(dice: float, entropy: float, flags: str = "") -> Scan:
-    values = dict.fromkeys(MEASURES, "") | {"edge_entropy": str(entropy)}
+    values = dict.fromkeys([*MEASURES, *NO_FLAG], "") | {"edge_entropy": str(entropy)}
     return Scan(values | {"dice": str(dice), "flags": flags})
 
 
@@ -27,3 +29,10 @@ def test_a_threshold_leaves_one_good_mask_in_ten_beyond_it() -> None:
 def test_separation_is_the_share_of_pairs_in_the_right_order() -> None:
     scans = [(0.1, scan(0.99, 0)), (0.3, scan(0.99, 0)), (0.2, scan(0.9, 0)), (0.3, scan(0.9, 0))]
     assert separation(scans) == (1 + 1.5) / 4
+
+
+def test_a_measure_that_falls_with_the_dice_ranks_as_the_dice_does() -> None:
+    assert ranks(np.array([3.0, 1.0, 3.0, 7.0])).tolist() == [1.5, 0, 1.5, 3]
+    table = ranking([scan(0.99 - n / 100, n / 10) for n in range(5)])
+    assert "| edge_entropy | 5 | 1.00 |" in table
+    assert "pieces" not in table

@@ -34,13 +34,15 @@ class Step:
     model: Path | None = None
     threads: int = 1
 
-    def run(self, image: Path, name: str) -> Found:
+    def run(self, image: Path, name: str, probability: Path | None = None) -> Found:
         """Segments a volume into `NAME.nii.gz`; raises if the executable fails."""
         self.folder.mkdir(parents=True, exist_ok=True)
         mask, report = self.folder / f"{name}.nii.gz", self.folder / f"{name}.json"
         command = [str(self.executable), "--input", str(image), "--output", str(mask)]
         command += ["--report", str(report), "--threads", str(self.threads)]
         command += ["--overwrite", "--quiet"]
+        if probability is not None:
+            command += ["--probability", str(probability)]
         if self.model is not None:
             command += ["--model", str(self.model)]
         start = time.monotonic()

@@ -3,7 +3,8 @@
 `python -m voxmask_training.fit foreground --executables DIR --data DIR --models ..`
 
 Each parameter in turn takes the candidate with the best mean score over the chosen
-scans; the card keeps it if the gain is worth it. Held-out subjects are never read.
+scans; the card keeps it if the gain is worth it. Last comes the temperature, which makes
+the probabilities of voxels right on the whole. Held-out subjects are never read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,8 @@ ALTERED_THRESHOLDS = tuple(np.arange(-2.0, 8.5, 0.5))
 """Candidates for the judgement «altered» [logit]; the middle of those that do equally well is kept,
 as far as can be from the scans on either side."""
 NO_THRESHOLD = -100.0
+TEMPERATURES = np.round(np.arange(0.3, 5.01, 0.1), 1)
+VOXELS_PER_SCAN = 20_000
 SCANS_LEFT_OUT = 0.25
 """Share of the worst scans that do not count: there the region is wrong, not its edge."""
 FALSE_ML_WEIGHT = 1.0 / 50.0
@@ -146,6 +149,15 @@ def case_score(case: AreaCase, mask: Mask) -> float:
     return max(0.0, 1.0 - false_ml * FALSE_ML_WEIGHT)
 
 
+def counted_case(case: AreaCase) -> tuple[Path, Mask, Mask]:
+    """Gives a case's image, its area (empty for an intact scan), and the voxels that count."""
+    if case.altered:
+        area, free = case.read_masks()
+        return case.image, area, ~free
+    voxels, _ = read_voxels(case.image)
+    return case.image, np.zeros(voxels.shape, bool), np.ones(voxels.shape, bool)
+
+
 def fit_threshold(trial: Trial, step: Step, cases: list[AreaCase]) -> None:
     """Chooses the threshold of «altered» from one pass without any."""
     trial.change("altered_threshold", NO_THRESHOLD)
@@ -163,6 +175,40 @@ def fit_threshold(trial: Trial, step: Step, cases: list[AreaCase]) -> None:
     for threshold, score in scores.items():
         print(f"altered_threshold {threshold}: {score:.5f}", flush=True)
     trial.change("altered_threshold", middle_of_best(scores))
+
+
+def fit_temperature(trial: Trial, step: Step, cases: Iterable[tuple[Path, Mask, Mask]]) -> None:
+    """Chooses the temperature from (image, reference, voxels that count).
+
+    Voxels that the executable calls impossible or certain, to a thousandth, do not count: how far
+    beyond they are cannot be read.
+    """
+    trial.change("temperature", 1.0)
+    path = step.folder / "probability.nii.gz"
+    rng = np.random.default_rng(0)
+    logits, truths = [], []
+    for image, reference, counted in cases:
+        step.run(image, "fit", path)
+        probability, _ = read_voxels(path)
+        doubtful = np.flatnonzero((probability > 1e-3) & (probability < 1 - 1e-3) & counted)
+        if doubtful.size == 0:
+            continue
+        picked = rng.choice(doubtful, min(doubtful.size, VOXELS_PER_SCAN), replace=False)
+        p = probability.ravel()[picked].astype(np.float64)
+        logits.append(np.log(p / (1.0 - p)))
+        truths.append(reference.ravel()[picked])
+    losses = {
+        float(t): float(np.mean([entropy(z / t, y) for z, y in zip(logits, truths, strict=True)]))
+        for t in TEMPERATURES
+    }
+    best = min(losses, key=losses.__getitem__)
+    print(f"temperature 1: {losses[1.0]:.4f}, {best:g}: {losses[best]:.4f} nats", flush=True)
+    trial.change("temperature", best)
+
+
+def entropy(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Gives the mean cross entropy [nat]."""
+    return float(np.mean(np.logaddexp(0.0, logits) - logits * truth))
 
 
 def middle_of_best(scores: dict[float, float]) -> float:
@@ -194,11 +240,14 @@ def main() -> None:
         trial = Trial(folder, "boundary")
         scans = foreground_scans(options.data, out, options.count)
         descend(trial, BOUNDARY_CANDIDATES, lambda: foreground_score(step, scans))
+        pairs = ((image, mask := read_mask(path), np.ones_like(mask)) for image, path in scans)
+        fit_temperature(trial, step, pairs)
     else:
         trial = Trial(folder, "area")
         cases = area_cases(options.work, out, options.count)
         fit_threshold(trial, step, cases)
         descend(trial, AREA_CANDIDATES, lambda: area_score(step, cases))
+        fit_temperature(trial, step, map(counted_case, cases))
     print(json.dumps(trial.parameters(), indent=2))
     shutil.copy(folder / "card.json", options.models / name / "card.json")
 

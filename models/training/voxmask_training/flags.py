@@ -7,7 +7,8 @@ Runs the cohort step over every held-out volume whose foreground reference has q
 A or B, with the thresholds that it ships with, and writes the table between the
 markers `flag-figures` of the document. A mask with a Dice below 0.98 is bad: at least
 80 % of those should be flagged, and at most 10 % of the others. For each measure the
-threshold is printed that flags at most 10 % of the good masks, and what it finds.
+threshold is printed that flags at most 10 % of the good masks, and what it finds, and
+how its order of the scans goes with that by Dice.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ MEASURES = {
     "network_agreement": ("network-overruled", "min_network_agreement", False),
     "self_agreement": ("unsteady", "min_self_agreement", False),
 }
+
+
+NO_FLAG = {"expected_dice": False}
+"""Measures without a flag, and whether large values are bad."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,26 @@ def suggestions(scans: list[Scan]) -> str:
     )
 
 
+def ranking(scans: list[Scan]) -> str:
+    """For each measure, Spearman's rank correlation of how bad it looks with 1 - Dice."""
+    body = []
+    signs = {name: large for name, (_, _, large) in MEASURES.items()} | NO_FLAG
+    for name, large_is_bad in signs.items():
+        known = [(v, s) for s in scans if (v := s.measure(name)) is not None]
+        if len(known) < 3:
+            continue
+        looks = np.array([value if large_is_bad else -value for value, _ in known])
+        misses = np.array([1.0 - float(scan.values["dice"]) for _, scan in known])
+        body.append([name, str(len(known)), f"{np.corrcoef(ranks(looks), ranks(misses))[0, 1]:.2f}"])
+    return markdown(["measure", "scans", "rank correlation with 1 - Dice"], body)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0, equal values sharing their mean."""
+    below = (values[:, None] > values).sum(1)
+    return below + ((values[:, None] == values).sum(1) - 1) / 2.0
+
+
 def separation(known: list[tuple[float, Scan]]) -> float:
     """Probability that a bad mask has a larger value than a good one."""
     bad = np.array([value for value, scan in known if scan.bad])
@@ -178,7 +203,7 @@ def main() -> None:
     for scan in sorted(scans, key=lambda scan: float(scan.values["dice"])):
         measures = " ".join(f"{name} {scan.values[name]}" for name in MEASURES)
         print(f"{scan.values['id']} dice {scan.values['dice']} {measures} {' '.join(scan.flags)}")
-    print(f"\n{table_of(scans)}\n\n{suggestions(scans)}")
+    print(f"\n{table_of(scans)}\n\n{suggestions(scans)}\n\n{ranking(scans)}")
     if options.output:
         put_between(options.output, "flag-figures", table_of(scans))
 

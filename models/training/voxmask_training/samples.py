@@ -4,8 +4,8 @@
 
 Nearly half are heads that a tool altered (a fifth of them by a real program when `tool_runs`
 has been run, the others simulated, on real heads and painted label maps, a third of them CT),
-15 % intact, skull-stripped or cut heads, two fifths any other volume with a reference. A sample
-lies in a folder of its subject, WORK/samples/SUBJECT/SEED_INDEX.npz, so that a fold leaves
+15 % intact, skull-stripped or cut heads, the others any other volume with a reference, or a CT of
+them as MR (`recast`). A sample lies in a folder of its subject, WORK/samples/SUBJECT/SEED_INDEX.npz, so that a fold leaves
 out whole folders; beside a simulated one lies its twin, SEED_INDEX_before.npz, the same scan
 finished in the same way without the alteration. Sample INDEX of a seed is always the same one
 (from the same sources); what is there already is skipped.
@@ -43,6 +43,7 @@ from . import scenes
 from .alterations import altered
 from .channels import channels
 from .painting import paint
+from .recast import seen_as_mr
 from .scan import Scan, cropped, resampled
 from .sources import (
     LabelMap,
@@ -65,6 +66,10 @@ EVERYWHERE = ("brain-box", "outside-brain", "niimath-deface", "published")
 """Methods that blank air far from the head: had it been noise, it would belong to the area, and the
 scan would look the same."""
 CT_SHARE = 0.35
+RECAST_SHARE = 0.08
+"""Samples that are a CT of a trunk as MR: of such, few MR scans are there."""
+RECAST_FACES_SHARE = 0.2
+"""Real faces of MR pairs that come from a CT."""
 ZEROED_SHARE = 0.42
 """MR scans whose air is zero: whether they were altered is the hardest question of all."""
 
@@ -82,8 +87,14 @@ class Sample:
 class Engine:
     """Draws samples from the volumes and label maps of a data folder."""
 
-    def __init__(self, data: Path, work: Path, subjects: list[str] | None = None):
-        self.data, self.work = data, work
+    def __init__(
+        self,
+        data: Path,
+        work: Path,
+        subjects: list[str] | None = None,
+        recast_share: float = RECAST_SHARE,
+    ):
+        self.data, self.work, self.recast_share = data, work, recast_share
         volumes = [v for v in read_volumes(data, work) if v.quality]
         self.volumes = [v for v in volumes if not subjects or v.subject in subjects]
         self.maps = [n for n in LABEL_MAPS if not subjects or n in subjects]
@@ -95,6 +106,7 @@ class Engine:
         self.intact_heads = heads + stripped
         known = {v.stem for v in self.intact_heads}
         self.others = [v for v in self.volumes if v.stem not in known]
+        self.trunks = [v for v in self.others if recastable(v) and "limb" not in v.region]
         self.templates = Templates(data)
         folder = tool_run_folder(work)
         runs = sorted({p.parent for p in folder.glob("*/*.npz")})
@@ -126,6 +138,9 @@ class Engine:
             stripped = rng.random() < 0.22
             kind = "skull-stripped" if stripped else "intact"
             return [finished(rng, self.painted(rng, stripped), kind, "none")]
+        if u > 1.0 - self.recast_share and self.trunks:
+            scan = recast(rng, self.pick(rng, self.trunks))
+            return [finished(rng, scan, "intact", "none")]
         volume = self.pick(rng, self.others)
         if volume.face.startswith("defaced"):
             return [finished(rng, published(real(rng, volume), volume), "published", "unknown")]
@@ -136,7 +151,11 @@ class Engine:
         ct = chance(rng, CT_SHARE)
         faces = [v for v in self.faces if (v.modality == "CT") == ct] or self.faces
         if (chance(rng, 0.35 if ct else 0.5) and faces) or not self.maps:
-            scan = real(rng, self.pick(rng, faces))
+            from_ct = [v for v in self.faces if recastable(v)]
+            if not ct and from_ct and chance(rng, RECAST_FACES_SHARE):
+                scan = recast(rng, self.pick(rng, from_ct))
+            else:
+                scan = real(rng, self.pick(rng, faces))
         else:
             scan = self.painted(rng, ct=ct)
         seed = int(rng.integers(2**63))
@@ -249,8 +268,26 @@ def other_air(rng: np.random.Generator, scan: Scan, zeroed: float, denoised: flo
     return scenes.air_denoised(rng, scan) if u < zeroed + denoised else scan
 
 
+def recastable(volume: Volume) -> bool:
+    """True for a CT whose foreground is surely known."""
+    return volume.modality == "CT" and volume.quality in ("A", "B")
+
+
+def recast(rng: np.random.Generator, volume: Volume) -> Scan:
+    """A real CT as MR, as scanned."""
+    scan = scanned_mr(rng, seen_as_mr(rng, framed(rng, volume)), stripped=False)
+    return scenes.bowed_frame(rng, scan) if chance(rng, 0.2) else scan
+
+
 def real(rng: np.random.Generator, volume: Volume) -> Scan:
     """A real volume in a cached form, as another scanner might have made it."""
+    scan = framed(rng, volume)
+    defaced = volume.face.startswith("defaced")
+    return restaged_ct(rng, scan) if scan.ct else restaged_mr(rng, scan, defaced)
+
+
+def framed(rng: np.random.Generator, volume: Volume) -> Scan:
+    """A real volume in a cached form: another body size, field of view, slices."""
     names = volume.variants()
     big = len(names) > 1
     weights = np.array([0.3 if n == "native" and big else 1.0 for n in names])
@@ -267,8 +304,7 @@ def real(rng: np.random.Generator, volume: Volume) -> Scan:
         scan = resampled(scan, scan.spacing * factor, smooth=False)
     if scan.spacing.max() < 2.6 and chance(rng, 0.2):
         scan = scenes.thick_slices(rng, scan)
-    defaced = volume.face.startswith("defaced")
-    return restaged_ct(rng, scan) if scan.ct else restaged_mr(rng, scan, defaced)
+    return scan
 
 
 def higher_bottom(rng: np.random.Generator, scan: Scan) -> Scan:
@@ -300,6 +336,8 @@ def restaged_mr(rng: np.random.Generator, scan: Scan, defaced: bool) -> Scan:
         scan = other_air(rng, scan, ZEROED_SHARE, 0.12)
     if whole and chance(rng, 0.85):
         scan = scenes.quantised(rng, scan) if scan.values.min() >= 0 else rounded(scan)
+    if not defaced and not constant and "head" not in scan.region and chance(rng, 0.15):
+        scan = scenes.bowed_frame(rng, scan)
     return scenes.turned_frame(rng, scan) if not defaced and chance(rng, 0.06) else scan
 
 
@@ -432,9 +470,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=default_work(), help="cache and samples")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=2000, help="indices 0 to COUNT - 1")
+    parser.add_argument("--recast", type=float, default=RECAST_SHARE, help="share of CT as MR")
     parser.add_argument("--subjects", nargs="*", help="only these (default: all)")
     args = parser.parse_args()
-    engine = Engine(args.data, args.work, args.subjects)
+    engine = Engine(args.data, args.work, args.subjects, args.recast)
     folder = args.work / "samples"
     done = {p.stem for p in folder.glob(f"*/{args.seed}_*.npz")}
     start, made = time.time(), 0

@@ -353,6 +353,24 @@ def turned_frame(rng: np.random.Generator, scan: Scan) -> Scan:
     return replace(scan, values=values, foreground=body)
 
 
+def bowed_frame(rng: np.random.Generator, scan: Scan) -> Scan:
+    """Zeros beyond bowed edges, as where a scanner undoes its gradients' distortion."""
+    place = np.meshgrid(
+        *(np.linspace(-1, 1, n, dtype=np.float32) for n in scan.shape), indexing="ij", sparse=True
+    )
+    seen = np.ones(scan.shape, bool)
+    for axis in range(3):
+        if scan.shape[axis] < 20:
+            continue
+        across = sum(place[a] ** 2 for a in range(3) if a != axis and scan.shape[a] >= 20)
+        bow = np.float32(rng.uniform(-0.1, 0.1))
+        edge = np.float32(rng.uniform(0.93, 1.0)) - abs(bow) + bow * (1 - across)
+        seen &= np.abs(place[axis]) < edge
+    value = np.float32(-1024 if scan.ct else 0)
+    body = None if scan.foreground is None else scan.foreground & seen
+    return replace(scan, values=np.where(seen, scan.values, value), foreground=body)
+
+
 # --- export ------------------------------------------------------------
 
 

@@ -278,6 +278,7 @@ const table = new Tabulator("#table", {
     { title: "altered", field: "altered", formatter: (c) => (c.getValue() ? "● altered" : "–"), headerFilter: "tickCross", headerFilterParams: { tristate: true }, headerFilterEmptyCheck: (v) => v === null },
     { title: "area [ml]", field: "area_ml", sorter: "number", formatter: value(fixed(0)), hozAlign: "right" },
     { title: "edge entropy", field: "edge_entropy", sorter: "number", formatter: value(fixed(3)), hozAlign: "right" },
+    { title: "expected Dice", field: "expected_dice", sorter: "number", formatter: value(fixed(4)), hozAlign: "right" },
     { title: "Dice", field: "dice", sorter: "number", formatter: value(fixed(4)), hozAlign: "right", visible: data.scans.some((scan) => scan.dice !== null) },
   ],
 });
