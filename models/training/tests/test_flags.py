@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from voxmask_training.flags import MEASURES, NO_FLAG, Scan, ranking, ranks, separation, suggestions, table_of
+from voxmask_training.flags import (
+    MEASURES,
+    NO_FLAG,
+    Scan,
+    ranking,
+    ranks,
+    separation,
+    suggestions,
+    table_of,
+)
 
 
 def scan(dice: float, entropy: float, flags: str = "") -> Scan:

@@ -150,7 +150,9 @@ def ranking(scans: list[Scan]) -> str:
             continue
         looks = np.array([value if large_is_bad else -value for value, _ in known])
         misses = np.array([1.0 - float(scan.values["dice"]) for _, scan in known])
-        body.append([name, str(len(known)), f"{np.corrcoef(ranks(looks), ranks(misses))[0, 1]:.2f}"])
+        body.append(
+            [name, str(len(known)), f"{np.corrcoef(ranks(looks), ranks(misses))[0, 1]:.2f}"]
+        )
     return markdown(["measure", "scans", "rank correlation with 1 - Dice"], body)
 
 

@@ -1,8 +1,8 @@
 """A CT as an MR scanner might have shown it.
 
-Few open MR scans show a trunk, many CT scans do, with an exact foreground. Their HU, smoothed, tell air,
-lung, fat, fluid, soft tissue, vessels, marrow and compact bone apart; each gets an MR value at random.
-What lies outside the body, tables too, gives no signal.
+Few open MR scans show a trunk, many CT scans do, with an exact foreground. Their HU, smoothed,
+tell air, lung, fat, fluid, soft tissue, vessels, marrow and compact bone apart; each gets an MR
+value at random. What lies outside the body, tables too, gives no signal.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import scipy.ndimage as nd
 from .scan import Scan, resampled, rough_field
 
 KNOTS = (-1000, -850, -500, -130, -60, 0, 35, 80, 170, 350, 900)
-"""HU between which values are interpolated: air, lung, dense lung, fat, its rim, fluid, soft tissue,
-organs with contrast medium, vessels, marrow, compact bone."""
+"""HU between which values are interpolated: air, lung, dense lung, fat, its rim, fluid, soft
+tissue, organs with contrast medium, vessels, marrow, compact bone."""
 
 
 def mr_values(rng: np.random.Generator) -> np.ndarray:

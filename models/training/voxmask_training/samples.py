@@ -5,7 +5,8 @@
 Nearly half are heads that a tool altered (a fifth of them by a real program when `tool_runs`
 has been run, the others simulated, on real heads and painted label maps, a third of them CT),
 15 % intact, skull-stripped or cut heads, the others any other volume with a reference, or a CT of
-them as MR (`recast`). A sample lies in a folder of its subject, WORK/samples/SUBJECT/SEED_INDEX.npz, so that a fold leaves
+them as MR (`recast`). A sample lies in a folder of its subject,
+WORK/samples/SUBJECT/SEED_INDEX.npz, so that a fold leaves
 out whole folders; beside a simulated one lies its twin, SEED_INDEX_before.npz, the same scan
 finished in the same way without the alteration. Sample INDEX of a seed is always the same one
 (from the same sources); what is there already is skipped.
