@@ -53,10 +53,11 @@ workflow {
         .map { meta, step, report -> [meta.sample, meta.id, step, report] }
         .groupTuple(by: [0, 1])
         .map { sample, id, names, reports -> [sample, id, [names, reports].transpose().collectEntries { pair -> [pair[0], pair[1]] }] }
+    // Where no step of any scan was finished, the join has no third element to give.
     ch_row = channel.fromList(samples)
-        .map { row -> row[0].id }
+        .map { row -> [row[0].id, row[0].id] }
         .join(ch_reports.groupTuple().map { sample, ids, reports -> [sample, [ids, reports].transpose()] }, remainder: true)
-        .flatMap { sample, scans -> (scans ?: [[sample, [:]]]).collect { scan -> summarise(scan[0], scan[1], expected) } }
+        .flatMap { row -> (row[2] ?: [[row[0], [:]]]).collect { scan -> summarise(scan[0], scan[1], expected) } }
     ch_table = ch_row
         .toList()
         .map { rows -> asTable(rows) }

@@ -227,7 +227,10 @@ def test_a_gpu_that_is_not_there_fails_the_scan_once(
     if Path("/dev/nvidia0").exists():
         pytest.skip("this machine has a GPU")
     sheet = write_sheet(tmp_path / "samples.csv", [{"id": "ct", "image": scans["ct_coarse"]}])
-    run(tmp_path, nextflow, "--input", sheet, "--skip_multiqc", profile="test,gpu", expected=1)
+    done = run(tmp_path, nextflow, "--input", sheet, "--skip_multiqc", profile="test,gpu", expected=1)
+    # Also where no scan at all was finished, the table says which and at which step.
+    assert "scan ct was not finished: segment-foreground" in done.stdout
+    assert table(tmp_path)["ct"]["failed_step"] == "segment-foreground"
     assert [(row["name"], row["exit"]) for row in trace(tmp_path)] == [
         ("SCANMASKS:SEGMENTFOREGROUND (ct)", "69")
     ]
