@@ -28,7 +28,7 @@ def snakemake(
 
 def configuration(sheet: Path, **changes: object) -> dict[str, object]:
     """The workflow's configuration with a sample sheet and small patches."""
-    fixed = {"container": "none", "container_cuda": "none", "extra": {"crop_patches": PATCHES}}
+    fixed = {"container": "none", "extra": {"crop_patches": PATCHES}}
     return {"samples": str(sheet), **fixed, **changes}
 
 
@@ -138,6 +138,7 @@ rule collect:
     [
         ({"unheard_of": 1}, {}, "unheard_of"),
         ({"spacing": "1"}, {}, "spacing"),
+        ({"gpu": 1}, {}, "container_cuda"),
         ({}, {"modality": "pet"}, "pet"),
         ({}, {"id": "t/o"}, "t/o"),
     ],
