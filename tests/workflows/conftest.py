@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +22,8 @@ from steps import ROOT, Steps
 
 SETUP = Path(__file__).parent / "setup"
 DATA = ROOT / "tests" / "data"
+TOOLS = ROOT / "target" / "tools"
+IMAGE = "localhost/voxmask:test"
 
 
 def not_to_be_had(what: str) -> NoReturn:
@@ -50,7 +54,7 @@ def nextflow(environment: dict[str, str]) -> dict[str, str]:
     """Environment with a Nextflow on the PATH."""
     if not shutil.which("java") or not shutil.which("mvn"):
         not_to_be_had("Nextflow needs Java 17 and Maven")
-    folder = ROOT / "target" / "tools" / "nextflow"
+    folder = TOOLS / "nextflow"
     subprocess.run(["bash", SETUP / "nextflow.sh", folder], check=True)
     return environment | {"PATH": f"{folder}:{environment['PATH']}"}
 
@@ -113,3 +117,102 @@ def dicom(tmp_path_factory: pytest.TempPathFactory) -> Path:
         item.PixelData = np.ascontiguousarray(voxels[:, :, k].T).tobytes()
         item.save_as(folder / f"{k:03}.dcm", enforce_file_format=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def podman() -> dict[str, str]:
+    """Environment of a podman that has the Debian base image."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        not_to_be_had("podman is set up by root with Debian's packages")
+    subprocess.run(["bash", SETUP / "containers.sh", TOOLS / "containers"], check=True)
+    return {"CONTAINERS_CONF": str(TOOLS / "containers" / "containers.conf")}
+
+
+@pytest.fixture(scope="session")
+def image(podman: dict[str, str], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The CPU image, built from this checkout's executables."""
+    return build_image("cpu", IMAGE, environment | podman, tmp_path_factory.mktemp("context"))
+
+
+@pytest.fixture(scope="session")
+def cuda_image(
+    podman: dict[str, str], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The CUDA image, which goes when the tests end: it fills gigabytes."""
+    if not os.environ.get("VOXMASK_TEST_CUDA_IMAGE"):
+        pytest.skip("the CUDA image is made of 1.6 GB of wheels: VOXMASK_TEST_CUDA_IMAGE=1 asks for it")
+    context = tmp_path_factory.mktemp("context_cuda")
+    own = environment | podman
+    yield build_image("cuda", f"{IMAGE}-cuda", own, context)
+    subprocess.run(["podman", "rmi", f"{IMAGE}-cuda"], env=own, check=False)
+    shutil.rmtree(context)
+
+
+def build_image(target: str, tag: str, environment: dict[str, str], context: Path) -> str:
+    """Builds one of the Dockerfile's targets; gives back the tag."""
+    layout = ["bash", ROOT / "containers" / "context.sh", context, *(["cuda"] if target == "cuda" else [])]
+    subprocess.run(layout, env=environment, check=True)
+    build = ["podman", "build", "--quiet", "--runtime", "runc", "--network", "host", "--target", target]
+    build += ["--build-arg", "VERSION=test", "--build-arg", "BASE=localhost/debian:bookworm-slim"]
+    build += ["--file", str(ROOT / "containers" / "Dockerfile"), "--tag", tag, str(context)]
+    subprocess.run(build, env=environment, check=True)
+    return tag
+
+
+@pytest.fixture(scope="session")
+def archive(image: str, podman: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image as an archive."""
+    path = tmp_path_factory.mktemp("archive") / "cpu.tar"
+    own = os.environ | podman
+    subprocess.run(["podman", "save", "--quiet", "--output", path, image], env=own, check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def apptainer_image(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image as a SIF file."""
+    subprocess.run(["bash", SETUP / "apptainer.sh"], check=True)
+    path = tmp_path_factory.mktemp("apptainer") / "voxmask.sif"
+    build = ["apptainer", "build", "--mksquashfs-args", "-comp zstd -Xcompression-level 1"]
+    build += ["--build-arg", f"image={archive}", str(path), str(ROOT / "containers" / "apptainer.def")]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(f"apptainer: {path.stat().st_size / 1e6:.0f} MB")
+    return path
+
+
+@pytest.fixture(scope="session")
+def docker(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of a Docker daemon of our own that has the image."""
+    if not shutil.which("dockerd"):
+        not_to_be_had("there is no Docker daemon")
+    folder = tmp_path_factory.mktemp("docker")
+    own = {"DOCKER_HOST": f"unix://{folder}/socket"}
+    command = ["dockerd", "--host", own["DOCKER_HOST"], "--pidfile", folder / "pid", "--data-root", folder / "data"]
+    command += ["--exec-root", folder / "run", "--bridge", "none", "--iptables=false", "--ip6tables=false"]
+    with (folder / "log").open("w") as log:
+        daemon = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        load = ["docker", "load", "--quiet", "--input", archive]
+        for _ in range(60):
+            done = subprocess.run(load, env=os.environ | own, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                break
+            time.sleep(1)
+        assert done.returncode == 0, done.stderr + (folder / "log").read_text()
+        yield own
+    finally:
+        daemon.terminate()
+        daemon.wait(60)
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of a running Slurm; both nodes are idle before, and gone afterwards."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        not_to_be_had("Slurm is set up by root with Debian's packages")
+    folder = tmp_path_factory.mktemp("slurm")
+    own = {"SLURM_CONF": str(folder / "slurm.conf")}
+    subprocess.run(["bash", SETUP / "slurm.sh", "up", folder], check=True)
+    yield own
+    subprocess.run(["bash", SETUP / "slurm.sh", "down", folder], check=True)

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import SETUP, not_to_be_had
-from steps import PATCH_SHAPE, ROOT, Steps, report, write_sheet
+from steps import PATCH_SHAPE, ROOT, Steps, assert_same_results, report, write_sheet
 
 SCANS = 24
-
-
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Environment of a running Slurm; both nodes are idle before, and gone afterwards."""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        not_to_be_had("Slurm is set up by root with Debian's packages")
-    folder = tmp_path_factory.mktemp("slurm")
-    own = {"SLURM_CONF": str(folder / "slurm.conf")}
-    subprocess.run(["bash", SETUP / "slurm.sh", "up", folder], check=True)
-    yield own
-    subprocess.run(["bash", SETUP / "slurm.sh", "down", folder], check=True)
+# Questions in quick succession, for a Slurm with nobody else in it.
+FAST_NEXTFLOW = "executor { pollInterval = '2 sec'; queueStatInterval = '4 sec' }\n"
+FAST_SNAKEMAKE = "slurm-init-seconds-before-status-checks: 3\nseconds-between-status-checks: 3\n"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +34,9 @@ def many(steps: Steps, scans: dict[str, Path], tmp_path_factory: pytest.TempPath
     return found
 
 
-def drain_in_the_middle(command: list[object], folder: Path, environment: dict[str, str], reached: Callable[[], int]) -> None:
+def drain_in_the_middle(
+    command: list[object], folder: Path, environment: dict[str, str], reached: Callable[[], int]
+) -> None:
     """Runs a command; drains the second node once a third of the scans have a foreground mask."""
     log = folder / "log.txt"
     with log.open("w") as file:
@@ -80,8 +71,7 @@ def test_nextflow_loses_no_scan_when_a_node_is_drained(
     sheet = write_sheet(tmp_path / "samples.csv", [{"id": n, "image": p} for n, p in many.items()])
     fast = tmp_path / "fast.config"
     fast.write_text(
-        "executor { pollInterval = '2 sec'; queueStatInterval = '4 sec' }\n"
-        "process { cpus = 1; memory = 1.GB; resourceLimits = [cpus: 1, memory: 1.GB, time: 1.h] }\n"
+        f"{FAST_NEXTFLOW}process {{ cpus = 1; memory = 1.GB; resourceLimits = [cpus: 1, memory: 1.GB, time: 1.h] }}\n"
         "trace.fields = 'name,status,exit,native_id'\n"
     )
     command = ["nextflow", "run", ROOT / "nextflow", "-profile", "test,slurm", "-c", fast, "-with-trace", "trace.txt"]
@@ -101,13 +91,13 @@ def test_snakemake_loses_no_scan_when_a_node_is_drained(
 ) -> None:
     sheet = write_sheet(tmp_path / "samples.csv", [{"id": n, "image": p} for n, p in many.items()])
     extra = {"crop_patches": f"--patch-shape {PATCH_SHAPE}"}
-    values = {"samples": str(sheet), "container": "none", "container_cuda": "none", "patches": False, "extra": extra}
+    values = {"samples": str(sheet), "container": "none", "patches": False, "extra": extra}
     (tmp_path / "config.json").write_text(json.dumps(values))
     profile = tmp_path / "profile"
     shutil.copytree(ROOT / "snakemake" / "profiles" / "slurm", profile)
-    # The executables of this checkout instead of an image; questions in quick succession.
+    # The executables of this checkout instead of an image.
     text = (profile / "config.yaml").read_text().replace("software-deployment-method: [apptainer]\n", "")
-    text += "slurm-init-seconds-before-status-checks: 3\nseconds-between-status-checks: 3\n"
+    text += FAST_SNAKEMAKE
     (profile / "config.yaml").write_text(text)
     command = ["snakemake", "--snakefile", ROOT / "snakemake" / "Snakefile", "--workflow-profile", profile]
     command += ["--configfile", tmp_path / "config.json", "--default-resources", "slurm_partition=cpu"]
@@ -122,6 +112,72 @@ def test_snakemake_loses_no_scan_when_a_node_is_drained(
     for name in many:
         assert report(results / name / f"{name}_foreground.json")["step"] == "segment-foreground"
     assert_same_masks(lambda n: results / n / f"{n}_foreground.nii.gz", many, steps, tmp_path)
+
+
+def test_nextflow_makes_the_same_masks_on_slurm_with_apptainer(
+    nextflow: dict[str, str],
+    slurm: dict[str, str],
+    apptainer_image: Path,
+    steps: Steps,
+    scans: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    sheet = write_sheet(tmp_path / "samples.csv", [{"id": n, "image": p} for n, p in scans.items()])
+    # MultiQC's own image is not at hand; it runs outside.
+    local = tmp_path / "local.config"
+    local.write_text(FAST_NEXTFLOW + "process { withName: 'MULTIQC' { container = null } }\n")
+    command = ["nextflow", "run", ROOT / "nextflow", "-profile", "test,slurm,apptainer", "-c", local]
+    command += ["--input", sheet, "--container", apptainer_image, "--slurm_queue", "cpu"]
+    done = subprocess.run(
+        [str(c) for c in command], cwd=tmp_path, env=nextflow | slurm, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "scan broken was not finished: segment-foreground" in done.stdout
+    assert done.stdout.count("was not finished") == 1, done.stdout
+    scripts = [path.read_text() for path in (tmp_path / "work").glob("*/*/.command.run")]
+    assert all("#SBATCH" in script for script in scripts)
+    assert sum("apptainer exec" in script for script in scripts) == len(scripts) - 1
+    assert_same_as_by_hand(scans, tmp_path, steps)
+
+
+def test_snakemake_makes_the_same_masks_on_slurm_with_apptainer(
+    environment: dict[str, str],
+    slurm: dict[str, str],
+    apptainer_image: Path,
+    steps: Steps,
+    scans: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    sheet = write_sheet(tmp_path / "samples.csv", [{"id": n, "image": p} for n, p in scans.items()])
+    extra = {"crop_patches": f"--patch-shape {PATCH_SHAPE} --minimum-foreground 0.1"}
+    values = {"samples": str(sheet), "container": str(apptainer_image), "extra": extra}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    profile = tmp_path / "profile"
+    shutil.copytree(ROOT / "snakemake" / "profiles" / "slurm", profile)
+    with (profile / "config.yaml").open("a") as file:
+        file.write(FAST_SNAKEMAKE)
+    command = ["snakemake", "--snakefile", ROOT / "snakemake" / "Snakefile", "--workflow-profile", profile]
+    command += ["--configfile", tmp_path / "config.json", "--default-resources", "slurm_partition=cpu"]
+    folders = {str(path.parent) for path in scans.values()}
+    command += ["--apptainer-args", " ".join(f"--bind {folder}" for folder in sorted(folders))]
+    # Without this checkout's executables on the PATH.
+    own = environment | slurm | {"XDG_CACHE_HOME": str(tmp_path / ".cache")}
+    own["PATH"] = environment["PATH"].split(":", 1)[1]
+    done = subprocess.run(
+        [str(c) for c in command], cwd=tmp_path, env=own, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    log = (tmp_path / "logs" / "broken" / "segment_foreground.log").read_text()
+    assert "error: " in log and "broken.nii.gz" in log
+    assert_same_as_by_hand(scans, tmp_path, steps)
+
+
+def assert_same_as_by_hand(scans: dict[str, Path], folder: Path, steps: Steps) -> None:
+    """Each scan but the broken one has in ``results`` what the executables make when called by hand."""
+    for name, path in scans.items():
+        if name != "broken":
+            by_hand = steps.chain(name, path, folder / "by_hand" / name)
+            assert_same_results(name, folder / "results" / name, by_hand)
 
 
 def test_a_gpu_is_asked_for_as_a_slurm_resource(

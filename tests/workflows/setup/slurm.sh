@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # Starts a Slurm with two nodes on this host, without accounting: slurm.sh up|down FOLDER
 # Needs root and Debian's slurm-wlm and munge, which it installs. The first node has a stand-in for a
-# GPU. The configuration stays in FOLDER: point SLURM_CONF at FOLDER/slurm.conf.
+# GPU. The configuration stays in FOLDER: point SLURM_CONF at FOLDER/slurm.conf. Where the machine has no
+# Slurm of its own, its usual place links there while this one is up.
 set -euo pipefail
 action=$1
 base=$(realpath -m "$2")
 export SLURM_CONF=$base/slurm.conf
+usual=/etc/slurm/slurm.conf
 
 down() {
     local pid
     for pid in "$base"/*.pid; do
         [ -f "$pid" ] && kill "$(cat "$pid")" 2>/dev/null || true
     done
+    [ "$(readlink "$usual")" != "$SLURM_CONF" ] || rm "$usual"
 }
 
 install_packages() {
@@ -34,11 +37,14 @@ start_munge() {
 }
 
 configure() {
-    local host memory node
+    local host memory cpus node
     host=$(hostname -s)
+    # The steps ask for two CPUs, also where this script may use one only.
+    cpus=$(nproc)
+    [ "$cpus" -ge 2 ] || cpus=2
     # Both nodes are this host, so that each may give away less than half of it.
     memory=$(awk '/MemTotal/ { print int($2 / 1024 * 0.45) }' /proc/meminfo)
-    node="NodeHostname=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory State=UNKNOWN"
+    node="NodeHostname=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN"
     : > "$base/gpu"
     echo "NodeName=n1 Name=gpu Type=toy File=$base/gpu" > "$base/gres.conf"
     printf 'CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n' > "$base/cgroup.conf"
@@ -83,6 +89,8 @@ up() {
     getent hosts "$(hostname -s)" > /dev/null || echo "127.0.0.1 $(hostname -s)" >> /etc/hosts
     start_munge
     configure
+    # Snakemake's plugin takes SLURM_CONF, as all of SLURM_*, out of a job's environment.
+    [ -e "$usual" ] || ln -sfn "$SLURM_CONF" "$usual"
     slurmctld -c -f "$SLURM_CONF"
     slurmd -N n1 -f "$SLURM_CONF"
     slurmd -N n2 -f "$SLURM_CONF"
