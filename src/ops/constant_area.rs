@@ -114,6 +114,14 @@ pub fn snap(
         return rough;
     }
     let constant = equal_to(image, fill.value);
+    let filled = if core.voxels.contains(&1) {
+        &core
+    } else {
+        &rough
+    };
+    if purity(filled, &constant) < LEAST_PURITY {
+        return rough;
+    }
     let solid = solid(&constant);
     let near = rough_area(
         image,
@@ -136,6 +144,34 @@ pub fn snap(
         both.for_each(|((a, &r), &c)| *a |= r & (1 - c));
     }
     area
+}
+
+/// Purity from which a value fills an area. Faint noise, smoothed and rounded, holds one value often,
+/// but not throughout.
+pub(super) const LEAST_PURITY: f64 = 0.75;
+
+/// Of the neighbours along i in a mask one of which is constant, the share where both are.
+pub(super) fn purity(mask: &Mask, constant: &Mask) -> f64 {
+    let ni = mask.geometry.shape[0];
+    let rows = mask
+        .voxels
+        .par_chunks(ni)
+        .zip(constant.voxels.par_chunks(ni));
+    let count = |(inside, constant): (&[u8], &[u8])| {
+        let pairs = inside.windows(2).zip(constant.windows(2));
+        let mut found = [0_usize; 2];
+        for (inside, constant) in pairs {
+            if inside == [1, 1] {
+                let holding = usize::from(constant[0] + constant[1]);
+                found[0] += usize::from(holding > 0);
+                found[1] += usize::from(holding == 2);
+            }
+        }
+        found
+    };
+    let add = |a: [usize; 2], b: [usize; 2]| [a[0] + b[0], a[1] + b[1]];
+    let [some, both] = rows.map(count).reduce(|| [0; 2], add);
+    both as f64 / some.max(1) as f64
 }
 
 /// Whether a ball of this radius fits into what is in `core` and not constant.
@@ -376,6 +412,20 @@ mod tests {
         let rough = rough_area(&image, &logits, 0.0);
         // Eight values of noise: none holds 30 %.
         assert!(fill_of(&image, &rough).unwrap().share < 0.2);
+        let found = snap(&image, &logits, rough.clone(), |_| false, &RULE);
+        assert_eq!(differing(&found, &rough), 0);
+    }
+
+    #[test]
+    fn a_value_that_noise_holds_often_is_no_fill() {
+        // Five of eight values of the noise are 0, all over the scan.
+        let image = scan(|n| noise(n) < 6);
+        let logits = logits(&image, 30.0);
+        let rough = rough_area(&image, &logits, 0.0);
+        let fill = fill_of(&image, &rough).unwrap();
+        assert!(fill.value == 0.0 && fill.share > 0.5);
+        let pure = purity(&rough, &equal_to(&image, 0.0));
+        assert!(pure < 0.6, "{pure}");
         let found = snap(&image, &logits, rough.clone(), |_| false, &RULE);
         assert_eq!(differing(&found, &rough), 0);
     }
