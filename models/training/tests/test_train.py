@@ -87,6 +87,11 @@ def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monke
     run(monkeypatch, train, *again, *initial, "--hours", 0.004)
     assert losses(tmp_path / "again", "foreground_intact")[0] < 0.8 * first[0]
 
+    alone = ("--samples", samples, "--run", tmp_path / "alone", "--only", "foreground")
+    run(monkeypatch, train, *alone, *initial, "--hours", 0.002)
+    assert losses(tmp_path / "alone", "foreground_altered")
+    assert not losses(tmp_path / "alone", "area_altered")
+
 
 def test_half_of_the_samples_of_a_step_are_the_worst_of_a_few(tmp_path):
     library = train.Library(tmp_path, frozenset())

@@ -6,7 +6,8 @@ One step sees a patch of a scan that nobody altered and one of an altered scan. 
 samples' folder is read again every minute, so the engine may still be writing. A
 checkpoint is written every two minutes and taken up again when the command is
 repeated; the rate falls to 0 when the run has trained for `--hours`. `--initial` starts
-from exported models instead of random weights.
+from exported models instead of random weights; `--only` trains one task, from the trunk
+of its file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import nn
 
 from .folds import held_out
 from .losses import patch_losses
-from .network import Network
+from .network import AREA, FOREGROUND, Network
 from .patches import Sample, draw_patch, read_sample
 from .watch import watch
 from .weights import read_weights
@@ -54,7 +55,8 @@ class Library:
     twins: dict[str, Sample] = field(default_factory=dict)
     """Intact scans by the name of the altered sample that was made from them."""
     errors: dict[str, float] = field(default_factory=dict)
-    """The last losses of samples on the area and the judgement, by name."""
+    """The last losses of samples on the area and the judgement, by name; on the foreground where
+    that alone is trained."""
     watched: list[Sample] = field(default_factory=list)
     refreshed: float = -REFRESH_S
 
@@ -133,20 +135,23 @@ class Run:
         self.step, self.trained_s = state["step"], state["trained_s"]
 
 
-def start_run(rate: float, seed: int, initial: Path | None = None) -> Run:
-    """Makes a network with random weights, or those of exported models, and what trains it."""
+def start_run(rate: float, seed: int, initial: Path | None = None, trunk: int = AREA) -> Run:
+    """Makes a network with random weights, or those of exported models, and what trains it.
+
+    `trunk`: the head whose file the trunk comes from.
+    """
     torch.manual_seed(seed)
     network = Network()
     if initial:
-        network.load_state_dict(read_weights(initial))
+        network.load_state_dict(read_weights(initial, trunk))
     network = network.to(memory_format=torch.channels_last_3d)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01)
     return Run(network, average, optimizer, np.random.default_rng(seed))
 
 
-def take_step(run: Run, library: Library, rate: float) -> dict[str, float]:
-    """Takes one step on one intact and one altered scan; gives the losses."""
+def take_step(run: Run, library: Library, rate: float, only: str | None = None) -> dict[str, float]:
+    """Takes one step on one intact and one altered scan, for one task or both; gives the losses."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     sums: dict[str, float] = {}
@@ -164,8 +169,13 @@ def take_step(run: Run, library: Library, rate: float) -> dict[str, float]:
         with torch.autocast("cpu", torch.bfloat16):
             logits, scan = run.network(channels)
         losses = patch_losses(logits.float(), scan.float(), patch)
-        error = [float(loss.detach()) for name, loss in losses.items() if name != "foreground"]
-        library.errors[sample.name] = sum(error)
+        losses = {
+            name: loss
+            for name, loss in losses.items()
+            if only is None or (name == "foreground") == (only == "foreground")
+        }
+        hard = [float(v.detach()) for k, v in losses.items() if only or k != "foreground"]
+        library.errors[sample.name] = sum(hard)
         if losses:
             (torch.stack(list(losses.values())).sum() / 2.0).backward()
         for name, loss in losses.items():
@@ -238,7 +248,7 @@ def train(run: Run, library: Library, options: argparse.Namespace) -> None:
     while run.trained_s < options.hours * 3600.0:
         library.refresh()
         rate = rate_at(run, options.rate, options.hours)
-        curve.add(take_step(run, library, rate))
+        curve.add(take_step(run, library, rate, options.only))
         now = time.monotonic()
         run.trained_s += now - clock
         clock = now
@@ -260,6 +270,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="checkpoint and curve")
     parser.add_argument("--fold", type=int, default=0, help="subjects held out")
     parser.add_argument("--initial", type=Path, help="folder of exported models to start from")
+    parser.add_argument("--only", choices=["foreground", "area"], help="train one task")
     parser.add_argument("--hours", type=float, default=8.0, help="training time")
     parser.add_argument("--rate", type=float, default=2e-3, help="highest rate")
     parser.add_argument("--threads", type=int, default=1)
@@ -267,7 +278,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.run.mkdir(parents=True, exist_ok=True)
-    run = start_run(options.rate, options.seed, options.initial)
+    trunk = FOREGROUND if options.only == "foreground" else AREA
+    run = start_run(options.rate, options.seed, options.initial, trunk)
     if (options.run / "checkpoint.pt").exists():
         run.load(options.run / "checkpoint.pt")
     library = Library(options.samples, held_out(options.fold))
