@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,17 @@ def not_to_be_had(what: str) -> NoReturn:
     pytest.skip(what)
 
 
+def set_up(script: str, *arguments: object) -> None:
+    """Runs a script of ``setup``; what it cannot set up is not to be had."""
+    command = ["bash", SETUP / script, *arguments]
+    # A file, not a pipe, which daemons that a script starts could keep open.
+    with tempfile.TemporaryFile("w+") as said:
+        done = subprocess.run([str(c) for c in command], stdout=said, stderr=subprocess.STDOUT, check=False)
+        if done.returncode != 0:
+            said.seek(0)
+            not_to_be_had(f"setup/{script} failed: {said.read().strip()[-500:]}")
+
+
 @pytest.fixture(scope="session")
 def steps() -> Steps:
     """The executables, called by hand."""
@@ -55,7 +67,7 @@ def nextflow(environment: dict[str, str]) -> dict[str, str]:
     if not shutil.which("java") or not shutil.which("mvn"):
         not_to_be_had("Nextflow needs Java 17 and Maven")
     folder = TOOLS / "nextflow"
-    subprocess.run(["bash", SETUP / "nextflow.sh", folder], check=True)
+    set_up("nextflow.sh", folder)
     return environment | {"PATH": f"{folder}:{environment['PATH']}"}
 
 
@@ -124,7 +136,7 @@ def podman() -> dict[str, str]:
     """Environment of a podman that has the Debian base image."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         not_to_be_had("podman is set up by root with Debian's packages")
-    subprocess.run(["bash", SETUP / "containers.sh", TOOLS / "containers"], check=True)
+    set_up("containers.sh", TOOLS / "containers")
     return {"CONTAINERS_CONF": str(TOOLS / "containers" / "containers.conf")}
 
 
@@ -171,7 +183,7 @@ def archive(image: str, podman: dict[str, str], tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="session")
 def apptainer_image(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The image as a SIF file."""
-    subprocess.run(["bash", SETUP / "apptainer.sh"], check=True)
+    set_up("apptainer.sh")
     path = tmp_path_factory.mktemp("apptainer") / "voxmask.sif"
     build = ["apptainer", "build", "--mksquashfs-args", "-comp zstd -Xcompression-level 1"]
     build += ["--build-arg", f"image={archive}", str(path), str(ROOT / "containers" / "apptainer.def")]
@@ -196,9 +208,11 @@ def docker(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         load = ["docker", "load", "--quiet", "--input", archive]
         for _ in range(60):
             done = subprocess.run(load, env=os.environ | own, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
+            if done.returncode == 0 or daemon.poll() is not None:
                 break
             time.sleep(1)
+        if daemon.poll() is not None:
+            not_to_be_had(f"Docker's daemon does not start: {(folder / 'log').read_text()[-500:]}")
         assert done.returncode == 0, done.stderr + (folder / "log").read_text()
         yield own
     finally:
@@ -213,6 +227,6 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         not_to_be_had("Slurm is set up by root with Debian's packages")
     folder = tmp_path_factory.mktemp("slurm")
     own = {"SLURM_CONF": str(folder / "slurm.conf")}
-    subprocess.run(["bash", SETUP / "slurm.sh", "up", folder], check=True)
+    set_up("slurm.sh", "up", folder)
     yield own
     subprocess.run(["bash", SETUP / "slurm.sh", "down", folder], check=True)
