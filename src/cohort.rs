@@ -13,8 +13,10 @@
 //! digest, or, with `--naming subject`, by the labels of a BIDS tree or of the table.
 
 mod config;
+mod found;
 mod memory;
 mod multiqc;
+mod networks;
 mod page;
 mod quality;
 mod run;

@@ -2,13 +2,14 @@
 
 pub mod card;
 pub mod channels;
+pub mod folder;
 mod limits;
+pub mod mask;
+mod mirror;
 pub mod normalize;
 pub mod onnx;
 pub mod session;
 pub mod windows;
-
-use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -20,8 +21,9 @@ use crate::volume::Image;
 use crate::volume::coarse_grid::{CoarseField, CoarseGrid};
 
 pub use card::Card;
-use card::{Channel, Input, Kind};
+use card::{Channel, Input, Weights};
 use channels::Channels;
+use mirror::{combinations, mirror};
 pub use normalize::{Modality, Normalization};
 use session::Session;
 
@@ -76,6 +78,19 @@ pub struct NetworkUsed {
     pub device: String,
 }
 
+impl NetworkUsed {
+    fn of(name: &str, version: &str, weights: &[Weights], sessions: &[Session]) -> Self {
+        let digests: Vec<&str> = weights.iter().map(|w| w.sha256.as_str()).collect();
+        let on_gpu = sessions.iter().any(|s| s.device == Device::Cuda);
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            sha256: digests.join(","),
+            device: if on_gpu { "cuda" } else { "cpu" }.to_owned(),
+        }
+    }
+}
+
 /// What a network says about a scan, on its coarse grid.
 pub struct Prediction {
     /// A logit for every cell.
@@ -91,31 +106,12 @@ pub struct Prediction {
 }
 
 impl Network {
-    /// Loads the network in a folder (`card.json` and its weights), or the shipped one.
+    /// Loads weights with their card, which must be for what the shipped network is for.
     ///
     /// # Errors
-    /// Exit 69 when the folder, ONNX Runtime or the device cannot be used, or when the folder's card
-    /// is for something else.
-    pub fn load(folder: Option<&Path>, shipped: Shipped, context: &Context) -> Result<Self> {
-        let (card, session) = match folder {
-            Some(folder) => {
-                if Kind::of_folder(folder)? != Kind::CoarseGrid {
-                    return Err(Error::Unavailable(format!(
-                        "{}: a network that sees scans through windows does not fit here; it runs \
-                         with voxmask-segment, or by itself with --label",
-                        folder.display()
-                    )));
-                }
-                let (card, weights) = Card::read_folder(folder)?;
-                let session = Session::load(&weights, context)?;
-                (card, session)
-            }
-            None => {
-                let (json, weights) = shipped.files();
-                let card = Card::parse(json, "the shipped network")?;
-                (card, Session::load(weights, context)?)
-            }
-        };
+    /// Exit 69 when ONNX Runtime, the weights or the device cannot be used, or when the card is for
+    /// something else.
+    fn load(card: Card, weights: &[u8], shipped: Shipped, context: &Context) -> Result<Self> {
         if card.name != shipped.name() {
             return Err(Error::Unavailable(format!(
                 "the model card is for {:?}, not for {:?}",
@@ -123,21 +119,15 @@ impl Network {
                 shipped.name()
             )));
         }
+        let session = Session::load(weights, context)?;
         Ok(Self { card, session })
     }
 
     /// Which network this is, for reports.
     pub fn used(&self) -> NetworkUsed {
-        NetworkUsed {
-            name: self.card.name.clone(),
-            version: self.card.version.clone(),
-            sha256: self.card.weights.sha256.clone(),
-            device: match self.session.device {
-                Device::Cuda => "cuda",
-                Device::Cpu | Device::Auto => "cpu",
-            }
-            .to_owned(),
-        }
+        let (card, sessions) = (&self.card, std::slice::from_ref(&self.session));
+        let weights = std::slice::from_ref(&card.weights);
+        NetworkUsed::of(&card.name, &card.version, weights, sessions)
     }
 
     /// Runs the network on a tensor and its mirror images, and averages what it says.
@@ -147,7 +137,7 @@ impl Network {
         values: Vec<f32>,
     ) -> Result<(Vec<f32>, Option<f32>)> {
         let shape = tensor.shape(&self.card.input);
-        let mirrorings = mirrorings(&self.card.input.mirror_axes);
+        let mirrorings = combinations(&self.card.input.mirror_axes);
         let share = 1.0 / mirrorings.len() as f32;
         let (mut mean, mut altered): (Vec<f32>, Option<f32>) = (Vec::new(), None);
         for axes in mirrorings {
@@ -272,17 +262,6 @@ fn dice_of(one: &[bool], other: &[bool]) -> f64 {
     }
 }
 
-/// Every combination of the axes to mirror, the empty one first.
-fn mirrorings(axes: &[usize]) -> Vec<Vec<usize>> {
-    let mut all = vec![Vec::new()];
-    for &axis in axes {
-        let with_axis = |some: &Vec<usize>| some.iter().copied().chain([axis]).collect();
-        let mut more: Vec<Vec<usize>> = all.iter().map(with_axis).collect();
-        all.append(&mut more);
-    }
-    all
-}
-
 /// The tensor round a coarse grid: a margin of zeros on the low side, and on the high side a margin
 /// and what makes each length a multiple.
 struct Tensor {
@@ -358,14 +337,8 @@ impl Tensor {
 
     /// Mirrors every channel along an axis (0 = i, 1 = j, 2 = k), margins and all.
     fn mirror(&self, values: &mut [f32], axis: usize) {
-        let stride: usize = self.padded[..axis].iter().product();
-        let length = self.padded[axis];
-        for block in values.chunks_mut(stride * length) {
-            for n in 0..length / 2 {
-                let (low, high) = block.split_at_mut((length - 1 - n) * stride);
-                low[n * stride..(n + 1) * stride].swap_with_slice(&mut high[..stride]);
-            }
-        }
+        let [i, j, k] = self.padded;
+        mirror(values, [k, j, i], 2 - axis);
     }
 
     /// Takes the cells out of one channel of an output tensor.
@@ -387,11 +360,13 @@ mod tests {
     use super::*;
     use crate::ops::phantom::grid;
 
-    const CARD: &[u8] = include_bytes!("../tests/data/models/foreground/card.json");
+    fn card() -> Card {
+        serde_json::from_str(include_str!("../tests/data/models/foreground/card.json")).unwrap()
+    }
 
     #[test]
     fn cells_go_into_a_tensor_and_come_out_as_they_were() {
-        let input = Card::parse(CARD, "card").unwrap().input;
+        let input = card().input;
         let cells = CoarseGrid::over(&grid([11, 22, 5], [4.0; 3]), 4.0);
         let tensor = Tensor::around(&cells, &input);
         // A margin of 8 on both sides, then up to a multiple of 16; slowest axis first.
@@ -405,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn mirroring_turns_one_axis_round_in_every_channel() {
+    fn the_axes_of_a_grid_are_mirrored_in_their_own_order() {
         let tensor = Tensor {
             cells: [3, 2, 2],
             margin: 0,
@@ -419,12 +394,11 @@ mod tests {
             tensor.mirror(&mut mirrored, axis);
             assert_eq!(mirrored, values);
         }
-        assert_eq!(mirrorings(&[0, 2]), [vec![], vec![0], vec![2], vec![0, 2]]);
     }
 
     #[test]
     fn an_output_of_another_size_is_refused() {
-        let input = Card::parse(CARD, "card").unwrap().input;
+        let input = card().input;
         let cells = CoarseGrid::over(&grid([11, 22, 5], [4.0; 3]), 4.0);
         let error = Tensor::around(&cells, &input).take(&[0.0; 7]).unwrap_err();
         assert_eq!(error.exit_code(), 69);

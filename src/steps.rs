@@ -7,6 +7,7 @@ mod resample;
 mod segment;
 pub mod segment_anonymization_area;
 pub mod segment_foreground;
+mod through_windows;
 
 pub use collect::Collect;
 pub use crop_patches::CropPatches;

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use voxmask::network::card::Card;
 use voxmask::network::channels::channels;
+use voxmask::network::folder::AnyCard;
 use voxmask::network::{Modality, Normalization};
 use voxmask::volume::coarse_grid::CoarseGrid;
 use voxmask::volume::{Canonical, Samples};
@@ -26,7 +26,10 @@ fn read_npy(path: &Path) -> (Vec<usize>, Vec<f32>) {
 fn largest_difference(name: &str, modality: Modality) -> f32 {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let card = std::fs::read(folder.join("models/foreground/card.json")).unwrap();
-    let input = Card::parse(&card, "test").unwrap().input;
+    let input = AnyCard::parse(&card, "test")
+        .and_then(|card| card.into_coarse_grid("test"))
+        .unwrap()
+        .input;
     let scan = Canonical::read(&folder.join(format!("golden/{name}.nii.gz")), None).unwrap();
     let normalization = Normalization::of(&scan.image, Modality::Auto, &input);
     assert_eq!(normalization.modality, modality);
@@ -60,7 +63,10 @@ fn channels_of_an_mr_equal_the_training_codes() {
 fn a_float_copy_of_an_integer_scan_gives_the_same_channels() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let card = std::fs::read(folder.join("models/foreground/card.json")).unwrap();
-    let input = Card::parse(&card, "test").unwrap().input;
+    let input = AnyCard::parse(&card, "test")
+        .and_then(|card| card.into_coarse_grid("test"))
+        .unwrap()
+        .input;
     let scan = Canonical::read(&folder.join("golden/channels_mr.nii.gz"), None).unwrap();
     let mut float = scan.image.clone();
     let values = (0..float.samples.len()).map(|n| scan.image.samples.value(n));

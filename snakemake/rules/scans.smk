@@ -63,6 +63,13 @@ def scan_reference(wildcards):
     return beside_sheet(path) if path else []
 
 
+def network_folder(wildcards):
+    """Folder of the network whose labels are asked for."""
+    if not config["model"]:
+        raise WorkflowError("labels are asked for, but the key model names no folder")
+    return config["model"]
+
+
 def device(wildcards, resources):
     """Where a network runs: on a GPU if the job was given one."""
     return "cuda" if resources.get("gpu") else "cpu"

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::network::Modality;
+use crate::network::mask::Choice;
+use crate::network::windows::Mirroring;
 use crate::step::Step;
 use crate::steps::{CropPatches, crop_patches};
 
@@ -45,6 +47,15 @@ pub struct Config {
     /// Folder of another network for the anonymization area: `card.json` and its weights.
     #[arg(long, value_name = "DIR")]
     pub area_model: Option<PathBuf>,
+    /// Label of the foreground, of a network that sees scans through windows (such as nnU-Net's).
+    #[arg(long, value_name = "NAME")]
+    pub foreground_label: Option<String>,
+    /// Label of the anonymization area, of such a network.
+    #[arg(long, value_name = "NAME")]
+    pub area_label: Option<String>,
+    /// Whether such networks are also shown each scan mirrored: up to 8 times the work.
+    #[arg(long, value_enum, value_name = "WHETHER", num_args = 0..=1, default_missing_value = "on")]
+    pub mirroring: Mirroring,
     /// Kind of scans; `auto` takes values below −200 for CT.
     #[arg(long, value_enum, value_name = "KIND")]
     pub modality: Modality,
@@ -119,6 +130,9 @@ impl Default for Config {
             naming: Naming::Digest,
             foreground_model: None,
             area_model: None,
+            foreground_label: None,
+            area_label: None,
+            mirroring: Mirroring::Off,
             modality: Modality::Auto,
             frame: None,
             patches: None,
@@ -144,6 +158,28 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The network for the foreground.
+    pub(super) fn foreground_choice(&self) -> Choice {
+        self.choice(&self.foreground_model, &self.foreground_label)
+    }
+
+    /// The network for the anonymization area.
+    pub(super) fn area_choice(&self) -> Choice {
+        self.choice(&self.area_model, &self.area_label)
+    }
+
+    /// One label that is named says which network mirroring is for.
+    fn choice(&self, folder: &Option<PathBuf>, label: &Option<String>) -> Choice {
+        Choice {
+            folder: folder.clone(),
+            label: label.clone(),
+            mirroring: match label {
+                Some(_) => self.mirroring,
+                None => Mirroring::Off,
+            },
+        }
+    }
+
     /// Checks what can be checked without opening a file.
     pub(super) fn validate(&self) -> Result<()> {
         let wrong = |why: &str| Err(Error::Config(why.to_owned()));
@@ -154,6 +190,13 @@ impl Config {
                 return wrong("--references goes with --input; a table has a column reference");
             }
             _ => {}
+        }
+        let labels = [&self.foreground_label, &self.area_label];
+        if self.mirroring == Mirroring::On && labels.iter().all(|label| label.is_none()) {
+            return wrong("--mirroring goes with --foreground-label or --area-label");
+        }
+        if self.self_check == Switch::On && self.foreground_label.is_some() {
+            return wrong("--self-check goes with a network on a coarse grid, not with a label");
         }
         if let Err(error) = glob::Pattern::new(&self.pattern) {
             return Err(Error::Config(format!("--pattern: {error}")));

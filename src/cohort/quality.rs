@@ -48,8 +48,9 @@ pub struct Measures {
     pub doubtful_cells: Option<f64>,
     /// Dice of the network's foreground that is to be expected if its probabilities are right.
     pub expected_dice: Option<f64>,
-    /// Dice of the foreground with what the network alone would have drawn.
-    pub network_agreement: f64,
+    /// Dice of the foreground with what the network alone would have drawn; null where that is the
+    /// foreground.
+    pub network_agreement: Option<f64>,
     /// Least Dice of the network's mask with those of mirrored scans.
     pub self_agreement: Option<f64>,
     /// How sure the network is whether the scan was altered: 0 (a toss-up) to 1.
@@ -274,7 +275,7 @@ fn bounds<'a>(m: &Measures, region: Option<&str>, config: &Config) -> Vec<Bound<
         bound(
             "network-overruled",
             "Dice with the network's own mask",
-            Some(m.network_agreement),
+            m.network_agreement,
             config.min_network_agreement,
             below,
             0.03,
@@ -352,7 +353,7 @@ mod tests {
             edge_sharpness: Some(0.5),
             edge_entropy: Some(0.3),
             doubtful_cells: Some(0.02),
-            network_agreement: 0.99,
+            network_agreement: Some(0.99),
             altered_certainty: Some(0.98),
             values: [-1000.0, 2000.0],
             ..Measures::default()
@@ -385,7 +386,10 @@ mod tests {
         assert_eq!(with(|m| m.edge_sharpness = Some(0.0)), "blurred-edge");
         assert_eq!(with(|m| m.edge_entropy = Some(0.99)), "unsure-edge");
         assert_eq!(with(|m| m.doubtful_cells = Some(3.0)), "unsure-inside");
-        assert_eq!(with(|m| m.network_agreement = 0.5), "network-overruled");
+        assert_eq!(
+            with(|m| m.network_agreement = Some(0.5)),
+            "network-overruled"
+        );
         assert_eq!(with(|m| m.self_agreement = Some(0.5)), "unsteady");
         assert_eq!(with(|m| m.altered_certainty = Some(0.0)), "altered-or-not");
         assert_eq!(with(|m| m.area_entropy = Some(1.0)), "unsure-area");

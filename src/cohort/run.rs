@@ -13,6 +13,7 @@ use signal_hook::flag;
 
 use super::config::{Config, Naming, Switch};
 use super::memory::{self, Memory};
+use super::networks::Networks;
 use super::scan::{Job, Row, ScanReport};
 use super::sources::{self, Source};
 use super::summary::Totals;
@@ -20,7 +21,6 @@ use super::{LeftOut, Prepare, Report, Review, multiqc, page, site, table};
 use crate::error::{Error, Result};
 use crate::file::{self, csv};
 use crate::ledger::{self, Content, Entry, Ledger};
-use crate::network::{Network, Shipped};
 use crate::report;
 use crate::step::Context;
 use crate::volume::OpenVolume;
@@ -36,11 +36,13 @@ pub(super) fn cohort(config: &Config, context: &Context) -> Result<Report> {
     page::check_libraries()?;
     let stop = stop_on_signals()?;
     let sources = sources::list(config)?;
+    let workers = context.threads.min(MOST_WORKERS).min(sources.len()).max(1);
+    // Before anything is written: a network that cannot be used leaves nothing behind.
+    let networks = Networks::load(config, context, workers)?;
     let output = &config.output;
     std::fs::create_dir_all(output).map_err(|e| Error::unwritable(output, e))?;
     let ledger = Ledger::open(&output.join(LEDGER))?;
     remove_drafts(output)?;
-    let workers = context.threads.min(MOST_WORKERS).min(sources.len()).max(1);
     let inner = Context {
         threads: (context.threads / workers).max(1),
         overwrite: false,
@@ -51,7 +53,7 @@ pub(super) fn cohort(config: &Config, context: &Context) -> Result<Report> {
         config,
         inner,
         stated: report::without_paths::<Prepare>(config)?,
-        networks: Networks::load(config, context, workers)?,
+        networks,
         memory: Memory::new(context.memory.unwrap_or_else(memory::available)),
         ledger: Mutex::new(ledger),
         turn: Turn::default(),
@@ -197,8 +199,9 @@ impl Cohort<'_> {
             return Ok((report, true));
         }
         let self_check = self.config.self_check == Switch::On;
-        let voxels = open.geometry().voxel_count();
-        let needed = memory::needed(open.image_bytes(), voxels, self_check);
+        let (geometry, image_bytes) = (open.geometry(), open.image_bytes());
+        let needed = memory::needed(image_bytes, geometry.voxel_count(), self_check)
+            + self.networks.needed(geometry);
         if needed > self.memory.limit() {
             let mb = |bytes: u64| bytes >> 20;
             return Err(Error::TryAgain(format!(
@@ -380,65 +383,6 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
             .map_err(|e| Error::TryAgain(format!("signals cannot be handled: {e}")))?;
     }
     Ok(stop)
-}
-
-/// The networks of both steps.
-pub(super) struct Networks {
-    pub foreground: Pool,
-    pub area: Pool,
-}
-
-/// Copies of one network: as many as workers needed one at the same time, each loaded once.
-pub(super) struct Pool {
-    shipped: Shipped,
-    folder: Option<PathBuf>,
-    context: Context,
-    idle: Mutex<Vec<Network>>,
-    sha256: String,
-    /// The figures on its card.
-    evaluation: Value,
-}
-
-impl Networks {
-    fn load(config: &Config, context: &Context, workers: usize) -> Result<Self> {
-        let context = Context {
-            threads: (context.threads / workers).max(1),
-            ..context.clone()
-        };
-        let pool = |shipped, folder: &Option<PathBuf>| -> Result<Pool> {
-            let network = Network::load(folder.as_deref(), shipped, &context)?;
-            Ok(Pool {
-                shipped,
-                folder: folder.clone(),
-                context: context.clone(),
-                sha256: network.used().sha256,
-                evaluation: network.card.evaluation.clone(),
-                idle: Mutex::new(vec![network]),
-            })
-        };
-        Ok(Self {
-            foreground: pool(Shipped::Foreground, &config.foreground_model)?,
-            area: pool(Shipped::AnonymizationArea, &config.area_model)?,
-        })
-    }
-
-    fn sha256(&self) -> Vec<String> {
-        vec![self.foreground.sha256.clone(), self.area.sha256.clone()]
-    }
-}
-
-impl Pool {
-    /// Lends a network; loads one more where all are lent.
-    pub fn with<T>(&self, work: impl FnOnce(&mut Network) -> Result<T>) -> Result<T> {
-        let idle = lock(&self.idle).pop();
-        let mut network = match idle {
-            Some(network) => network,
-            None => Network::load(self.folder.as_deref(), self.shipped, &self.context)?,
-        };
-        let result = work(&mut network);
-        lock(&self.idle).push(network);
-        result
-    }
 }
 
 /// Lets files have their digest known in order.

@@ -7,14 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::config::{Config, Switch};
+use super::config::Config;
+use super::found::Found;
+use super::networks::Networks;
 use super::quality::{Measures, Quality};
-use super::run::Networks;
 use super::sources::Source;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::network::Modality;
-use crate::ops::plausibility;
 use crate::picture::{self, Colour, Layer, Window};
 use crate::report::{self, Clock, FileDigest};
 use crate::step::{Context, FileArgument, FileKind, Step};
@@ -180,7 +179,7 @@ impl Job<'_> {
         let remarks = open.oddities().into_iter().map(str::to_owned).collect();
         let image = open.image(self.config.frame)?;
         let scan = Canonical::of(image);
-        let found = self.find(&scan, networks)?;
+        let found = Found::of(&scan, networks, self.config, self.context)?;
         let folder = self.folder();
         if let Some(above) = folder.parent() {
             std::fs::create_dir_all(above).map_err(|e| Error::unwritable(above, e))?;
@@ -191,33 +190,6 @@ impl Job<'_> {
             Ok(())
         })?;
         written.ok_or_else(|| Error::Bug("a scan's folder was not filled".to_owned()))
-    }
-
-    fn find(&self, scan: &Canonical, networks: &Networks) -> Result<Found> {
-        let modality = self.config.modality;
-        let clock = Clock::start();
-        let mut self_agreement = None;
-        let body = networks.foreground.with(|network| {
-            let found = foreground::segment(scan, network, modality)?;
-            if self.config.self_check == Switch::On {
-                self_agreement = Some(network.self_agreement(found.prediction())?);
-            }
-            Ok(found)
-        })?;
-        let body_run = clock.stop(self.context);
-        let clock = Clock::start();
-        let altered = networks.area.with(|network| {
-            let seen = body.prediction();
-            let prediction = network.predict_after(seen, &scan.image, modality)?;
-            area::segment(scan, Some(&body.mask), network, prediction)
-        })?;
-        Ok(Found {
-            body,
-            body_run,
-            self_agreement,
-            altered,
-            altered_run: clock.stop(self.context),
-        })
     }
 
     fn write(
@@ -240,11 +212,7 @@ impl Job<'_> {
             folder: self.place.display().to_string(),
             site: self.source.site.clone(),
             region: self.source.region.clone(),
-            modality: match body.modality {
-                Modality::Ct => "CT",
-                Modality::Mr | Modality::Auto => "MR",
-            }
-            .to_owned(),
+            modality: found.kind_of_scan(measures.values[0]).to_owned(),
             shape: body.input.shape,
             spacing_mm: body.input.spacing.mm(),
             orientation: body.input.orientation.to_string(),
@@ -300,6 +268,8 @@ impl Job<'_> {
             input: self.source.path.clone(),
             output: draft.join("foreground.nii.gz"),
             model: self.config.foreground_model.clone(),
+            label: self.config.foreground_label.clone(),
+            mirroring: self.config.foreground_choice().mirroring,
             modality: self.config.modality,
             frame: self.config.frame,
             ..foreground::Config::default()
@@ -320,8 +290,14 @@ impl Job<'_> {
         let config = area::Config {
             input: self.source.path.clone(),
             output: draft.join("anonymization_area.nii.gz"),
-            foreground: Some(draft.join("foreground.nii.gz")),
+            // A label is found without the foreground.
+            foreground: found
+                .altered
+                .prediction()
+                .map(|_| draft.join("foreground.nii.gz")),
             model: self.config.area_model.clone(),
+            label: self.config.area_label.clone(),
+            mirroring: self.config.area_choice().mirroring,
             modality: self.config.modality,
             frame: self.config.frame,
             picture: Some(draft.join("picture.png")),
@@ -427,61 +403,6 @@ impl Job<'_> {
         };
         write_json(&draft.join(SCAN), &report)?;
         Ok(report)
-    }
-}
-
-/// What was found in a scan, in memory.
-struct Found {
-    body: foreground::Segmented,
-    body_run: report::Run,
-    self_agreement: Option<f64>,
-    altered: area::Segmented,
-    altered_run: report::Run,
-}
-
-impl Found {
-    /// All measures but those that the judgement of the mask gives.
-    fn measures(&self, scan: &Canonical) -> Measures {
-        let (mask, logits) = (&self.body.mask, &self.body.prediction().logits);
-        let doubt = plausibility::doubt(logits, 0.0);
-        let threshold = self.altered.mask_threshold();
-        let area = &self.altered.prediction().logits;
-        let area = plausibility::doubt(area, threshold).filter(|_| self.altered.report.altered);
-        let probability = self.altered.report.altered_probability;
-        let [low, high] = scan.image.samples.range();
-        // Contrast is that of the means on both sides; `complete` takes care of the rest.
-        Measures {
-            edge_sharpness: plausibility::edge_sharpness(&scan.image, mask, 1.0),
-            edge_entropy: doubt.map(|d| d.edge_entropy),
-            doubtful_cells: doubt.map(|d| d.doubtful_per_edge_cell),
-            expected_dice: doubt.map(|d| d.expected_dice),
-            network_agreement: plausibility::network_agreement(mask, logits),
-            self_agreement: self.self_agreement,
-            altered_certainty: probability.map(|p| (2.0 * p - 1.0).abs()),
-            area_entropy: area.map(|d| d.edge_entropy),
-            border_share: plausibility::border_share(mask),
-            padding_share: plausibility::padding_share(&scan.image),
-            values: [low.into(), high.into()],
-            ..Measures::default()
-        }
-    }
-}
-
-impl Measures {
-    /// Adds what the judgement of the foreground says.
-    fn complete(&mut self, judged: &qa_metrics::Report) {
-        let facts = &judged.mask;
-        self.foreground_share = facts.share;
-        self.foreground_ml = facts.volume_ml;
-        self.pieces = facts.pieces;
-        self.holes_ml = facts.holes_ml;
-        self.touched_borders = facts.touched_borders.len();
-        let means = facts.intensities.as_ref().and_then(|values| {
-            let (inside, outside) = (values.inside_mean.value()?, values.outside_mean.value()?);
-            Some(inside - outside).filter(|contrast| *contrast != 0.0)
-        });
-        let step = self.edge_sharpness;
-        self.edge_sharpness = step.zip(means).map(|(step, contrast)| step / contrast);
     }
 }
 

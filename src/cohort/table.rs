@@ -110,7 +110,7 @@ pub(super) const COLUMNS: &[Column] = &[
     (
         "network_agreement",
         "Dice with the network's own mask",
-        |r| number(r.measures.network_agreement),
+        |r| maybe(r.measures.network_agreement),
     ),
     (
         "self_agreement",

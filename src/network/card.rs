@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::folder::Kind;
 use crate::error::{Error, Result};
 use crate::ops::constant_area::Snap;
 use crate::ops::skin::Skin;
@@ -172,26 +173,9 @@ impl Input {
 }
 
 impl Card {
-    /// Parses a card and checks that this runtime can follow it.
-    ///
-    /// # Errors
-    /// Exit 69; `origin` names the card in the message.
-    pub fn parse(json: &[u8], origin: &str) -> Result<Self> {
-        let card: Self = serde_json::from_slice(json)
-            .map_err(|e| Error::Unavailable(format!("{origin}: no usable model card: {e}")))?;
-        card.check()
-            .map_err(|why| Error::Unavailable(format!("{origin}: {why}")))?;
-        Ok(card)
-    }
-
-    fn check(&self) -> std::result::Result<(), String> {
+    /// Whether this runtime can follow it; a line that says why not.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
         let input = &self.input;
-        if self.schema != "card/1" {
-            return Err(format!(
-                "a card of layout {:?}; this voxmask reads card/1",
-                self.schema
-            ));
-        }
         if input.orientation != "RAS" {
             return Err(format!(
                 "orientation {:?}; only RAS is known",
@@ -214,18 +198,7 @@ impl Card {
         if input.mirror_axes.len() > 3 || input.mirror_axes.iter().any(|axis| *axis > 2) {
             return Err("mirror_axes must be at most three of 0, 1, 2".to_owned());
         }
-        self.weights.check()
-    }
-
-    /// Reads `card.json` and the weights beside it, and compares the weights with their digest.
-    ///
-    /// # Errors
-    /// Exit 69 when one is missing or does not fit.
-    pub fn read_folder(folder: &Path) -> Result<(Self, Vec<u8>)> {
-        let path = folder.join("card.json");
-        let card = Self::parse(&read(&path)?, &path.display().to_string())?;
-        let weights = card.weights.read(folder)?;
-        Ok((card, weights))
+        Ok(())
     }
 }
 
@@ -244,8 +217,9 @@ impl Weights {
     /// Exit 69 when it is missing, another one, or keeps values in further files.
     pub fn read(&self, folder: &Path) -> Result<Vec<u8>> {
         let path = folder.join(&self.file);
-        let weights = read_at_most(&path, LARGEST_WEIGHTS)?;
         let origin = path.display().to_string();
+        let weights = crate::file::read_at_most(&path, LARGEST_WEIGHTS)
+            .map_err(|e| Error::Unavailable(format!("{origin}: cannot be read: {e}")))?;
         self.compare(&weights, &origin)?;
         super::onnx::check_self_contained(&weights)
             .map_err(|why| Error::Unavailable(format!("{origin}: {why}")))?;
@@ -269,56 +243,12 @@ impl Weights {
     }
 }
 
-/// The two kinds of networks that a card may be for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// One that sees the whole scan on a coarse grid: a [`Card`].
-    #[default]
-    CoarseGrid,
-    /// One that sees it through windows: a [`crate::network::windows::WindowCard`].
-    Windows,
-}
-
-impl Kind {
-    /// What the card in a folder is for; one that does not say is for a coarse grid.
-    ///
-    /// # Errors
-    /// Exit 69 when there is no card or it names another kind.
-    pub fn of_folder(folder: &Path) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Said {
-            #[serde(default)]
-            kind: Kind,
-        }
-        let path = folder.join("card.json");
-        let said: Said = serde_json::from_slice(&read(&path)?).map_err(|e| {
-            Error::Unavailable(format!("{}: no usable model card: {e}", path.display()))
-        })?;
-        Ok(said.kind)
-    }
-}
-
-/// Most bytes of a card.
-const LARGEST_CARD: u64 = 1 << 20;
 /// Most bytes of weights: Protocol Buffers hold no more.
 const LARGEST_WEIGHTS: u64 = 1 << 31;
 
-/// Reads a card's bytes.
-///
-/// # Errors
-/// Exit 69, also for a file that is too large to be one.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
-    read_at_most(path, LARGEST_CARD)
-}
-
-fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>> {
-    crate::file::read_at_most(path, most)
-        .map_err(|e| Error::Unavailable(format!("{}: cannot be read: {e}", path.display())))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::folder::AnyCard;
     use super::*;
 
     const CARD: &str = include_str!("../../tests/data/models/foreground/card.json");
@@ -326,7 +256,7 @@ mod tests {
     fn refused(change: impl Fn(&mut serde_json::Value)) -> String {
         let mut card: serde_json::Value = serde_json::from_str(CARD).unwrap();
         change(&mut card);
-        let error = Card::parse(card.to_string().as_bytes(), "card").unwrap_err();
+        let error = AnyCard::parse(card.to_string().as_bytes(), "card").unwrap_err();
         assert_eq!(error.exit_code(), 69);
         error.to_string()
     }
@@ -362,7 +292,7 @@ mod tests {
 
     #[test]
     fn weights_that_are_not_the_cards_are_refused() {
-        let card = Card::parse(CARD.as_bytes(), "card").unwrap();
+        let card: Card = serde_json::from_str(CARD).unwrap();
         let error = card
             .weights
             .compare(b"other weights", "model.onnx")

@@ -3,6 +3,7 @@
 
 pub mod card;
 mod decide;
+mod label;
 mod prepare;
 mod sliding;
 
@@ -13,15 +14,17 @@ use serde::{Deserialize, Serialize};
 
 pub use self::card::WindowCard;
 use self::card::{Class, Decision, Turned};
+pub use self::label::{LabelNetwork, Marked};
 pub use self::prepare::Prepared;
-use self::prepare::prepare;
+use self::prepare::{Placement, prepare};
 use self::sliding::{Logits, Windows};
 use super::NetworkUsed;
-use super::card::Kind;
+use super::folder::AnyCard;
+use super::mirror::{combinations, mirror};
 use super::session::{Footprint, Session};
 use crate::error::{Error, Result};
-use crate::step::{Context, Device};
-use crate::volume::{Geometry, Image, LabelMap, Mask};
+use crate::step::Context;
+use crate::volume::{Geometry, Image, LabelMap, Volume};
 
 /// Whether a network is also shown mirrored windows.
 #[derive(
@@ -53,46 +56,29 @@ impl WindowNetwork {
     /// # Errors
     /// Exit 69 when the folder, ONNX Runtime or the device cannot be used.
     pub fn load(folder: &Path, context: &Context) -> Result<Self> {
-        let (card, weights) = WindowCard::read_folder(folder)?;
+        let card = AnyCard::of_folder(folder)?;
+        let weights = card.read_weights(folder)?;
+        let card = card.into_windows(&folder.display().to_string())?;
+        Self::load_weights(card, &weights, context)
+    }
+
+    /// Loads weights, one set a fold, with their card.
+    ///
+    /// # Errors
+    /// Exit 69 when ONNX Runtime, the weights or the device cannot be used.
+    pub fn load_weights(card: WindowCard, weights: &[Vec<u8>], context: &Context) -> Result<Self> {
         let large = card.window.shape.iter().product::<usize>() > LARGE;
         let footprint = if large {
             Footprint::Lean
         } else {
             Footprint::Fast
         };
-        let load = |weights: Vec<u8>| Session::load_as(footprint, &weights, context);
-        let sessions: Result<Vec<Session>> = weights.into_iter().map(load).collect();
+        let load = |weights: &Vec<u8>| Session::load_as(footprint, weights, context);
+        let sessions: Result<Vec<Session>> = weights.iter().map(load).collect();
         Ok(Self {
             card,
             sessions: sessions?,
         })
-    }
-
-    /// Loads the network in a folder if its card is for one of this kind, for the mask of one label.
-    ///
-    /// # Errors
-    /// As [`WindowNetwork::load`]; exit 2 when such a network is given without a label that it knows,
-    /// or a label or mirroring is asked for without such a network.
-    pub fn load_for_label(
-        folder: Option<&Path>,
-        label: Option<&str>,
-        mirroring: Mirroring,
-        context: &Context,
-    ) -> Result<Option<Self>> {
-        let kind = folder.map(Kind::of_folder).transpose()?;
-        let Some(folder) = folder.filter(|_| kind == Some(Kind::Windows)) else {
-            if label.is_some() || mirroring == Mirroring::On {
-                return Err(Error::Config(
-                    "--label and --mirroring are for networks that see a scan through windows; \
-                     name one with --model"
-                        .to_owned(),
-                ));
-            }
-            return Ok(None);
-        };
-        let network = Self::load(folder, context)?;
-        network.card.class(label.unwrap_or_default())?;
-        Ok(Some(network))
     }
 
     /// What the network would see of some images, one for each channel, before it is cut into windows.
@@ -117,19 +103,8 @@ impl WindowNetwork {
 
     /// Which network this is, for reports.
     pub fn used(&self) -> NetworkUsed {
-        let digests: Vec<&str> = self
-            .card
-            .weights
-            .iter()
-            .map(|w| w.sha256.as_str())
-            .collect();
-        let on_gpu = self.sessions.iter().any(|s| s.device == Device::Cuda);
-        NetworkUsed {
-            name: self.card.name.clone(),
-            version: self.card.version.clone(),
-            sha256: digests.join(","),
-            device: if on_gpu { "cuda" } else { "cpu" }.to_owned(),
-        }
+        let card = &self.card;
+        NetworkUsed::of(&card.name, &card.version, &card.weights, &self.sessions)
     }
 
     /// The label of every voxel, on the images' grid: one image for each channel of the card, in its
@@ -139,63 +114,27 @@ impl WindowNetwork {
     /// Exit 65 when the number of images or their shapes do not fit, 69 when the network fails, 75
     /// when memory ran out.
     pub fn label_map(&mut self, images: Vec<Image>, mirroring: Mirroring) -> Result<LabelMap> {
-        let classes = self.card.output.classes.clone();
-        let all: Vec<usize> = (0..classes.len()).collect();
-        let decision = self.card.output.decision;
-        self.decide(images, mirroring, (decision, &classes), &all)
+        let said = self.say(images, mirroring)?;
+        let output = &self.card.output;
+        Ok(said.label_map(output.decision, &output.classes))
     }
 
-    /// 1 where a voxel belongs to the class of that name, on the image's grid; of a network with
-    /// overlapping regions the whole region, whatever lies on top of it.
+    /// What the network says about images, on its own grid.
     ///
     /// # Errors
-    /// As [`WindowNetwork::label_map`]; exit 2 when there is no such class.
-    pub fn mask(&mut self, image: Image, mirroring: Mirroring, name: &str) -> Result<Mask> {
-        let wanted = self.card.class(name)?;
-        let decision = self.card.output.decision;
-        let (classes, taken): (Vec<Class>, Vec<usize>) = match decision {
-            Decision::Regions => {
-                let class = self.card.output.classes[wanted].clone();
-                (vec![Class { label: 1, ..class }], vec![wanted])
-            }
-            Decision::Highest => {
-                let mut classes = self.card.output.classes.clone();
-                let mark = |(n, class): (usize, &mut Class)| class.label = u16::from(n == wanted);
-                classes.iter_mut().enumerate().for_each(mark);
-                let all = (0..classes.len()).collect();
-                (classes, all)
-            }
-        };
-        let labels = self.decide(vec![image], mirroring, (decision, &classes), &taken)?;
-        Ok(Mask {
-            voxels: labels.voxels.iter().map(|&label| label as u8).collect(),
-            geometry: labels.geometry,
-        })
-    }
-
-    /// `classes` are those of the outputs `taken`.
-    fn decide(
-        &mut self,
-        images: Vec<Image>,
-        mirroring: Mirroring,
-        (decision, classes): (Decision, &[Class]),
-        taken: &[usize],
-    ) -> Result<LabelMap> {
+    /// As [`WindowNetwork::label_map`].
+    fn say(&mut self, images: Vec<Image>, mirroring: Mirroring) -> Result<Said> {
         let stored = self.check(&images)?.clone();
         let turned = stored.reoriented(self.card.input.orientation.from(stored.orientation()));
         tracing::info!("preparing the tensor");
         let tensor = self.tensor(images)?;
         tracing::info!("running the network");
-        let mut logits = self.logits(&tensor, mirroring)?;
-        tracing::info!("deciding on labels");
-        let placement = tensor.placement.clone();
-        drop(tensor);
-        logits.keep(taken);
-        let labels = decide::label_map(&logits, &placement, &turned, (decision, classes));
-        drop(logits);
-        let mut labels = labels.oriented(stored.orientation());
-        labels.geometry = stored;
-        Ok(labels)
+        Ok(Said {
+            logits: self.logits(&tensor, mirroring)?,
+            placement: tensor.placement,
+            turned,
+            stored,
+        })
     }
 
     /// The grid that the images share.
@@ -259,6 +198,38 @@ impl WindowNetwork {
     }
 }
 
+/// What a network says about images, and the way to their grid.
+struct Said {
+    logits: Logits,
+    placement: Placement,
+    /// The images' grid, turned as the network wants it, and as it was read.
+    turned: Geometry,
+    stored: Geometry,
+}
+
+impl Said {
+    /// The label of every voxel; `classes` are those of the logits.
+    fn label_map(&self, decision: Decision, classes: &[Class]) -> LabelMap {
+        tracing::info!("deciding on labels");
+        let rule = (decision, classes);
+        let labels = decide::label_map(&self.logits, &self.placement, &self.turned, rule);
+        self.restored(labels)
+    }
+
+    /// The probability of a class at every voxel, in thousandths.
+    fn probability(&self, decision: Decision, class: usize) -> Volume<i16> {
+        let rule = (decision, class);
+        let found = decide::probability(&self.logits, &self.placement, &self.turned, rule);
+        self.restored(found)
+    }
+
+    fn restored<T: Copy + Send + Sync>(&self, found: Volume<T>) -> Volume<T> {
+        let mut stored = found.oriented(self.stored.orientation());
+        stored.geometry = self.stored.clone();
+        stored
+    }
+}
+
 /// The mean of what a network says about a window and its mirror images.
 fn run_mirrored(
     session: &mut Session,
@@ -267,81 +238,20 @@ fn run_mirrored(
     seen: &[f32],
 ) -> Result<Vec<f32>> {
     let [mut sum] = session.run(shape, seen, [output])?;
-    let combinations = combinations(axes);
+    let mirrored = &combinations(axes)[1..];
     let lengths = [shape[2], shape[3], shape[4]];
-    for axes in &combinations {
-        let mut mirrored = seen.to_vec();
+    for axes in mirrored {
+        let mut seen = seen.to_vec();
         axes.iter()
-            .for_each(|&axis| mirror(&mut mirrored, lengths, axis));
-        let [mut logits] = session.run(shape, &mirrored, [output])?;
+            .for_each(|&axis| mirror(&mut seen, lengths, axis));
+        let [mut logits] = session.run(shape, &seen, [output])?;
         axes.iter()
             .for_each(|&axis| mirror(&mut logits, lengths, axis));
         sum.iter_mut().zip(&logits).for_each(|(s, l)| *s += l);
     }
-    if !combinations.is_empty() {
-        let count = (combinations.len() + 1) as f32;
+    if !mirrored.is_empty() {
+        let count = (mirrored.len() + 1) as f32;
         sum.iter_mut().for_each(|s| *s /= count);
     }
     Ok(sum)
-}
-
-/// Every combination of axes but the empty one: single ones first, then pairs, then all; sums of
-/// floats depend on the order.
-fn combinations(axes: &[usize]) -> Vec<Vec<usize>> {
-    let subsets = 1..1_usize << axes.len();
-    let mut found: Vec<Vec<usize>> = subsets
-        .map(|bits| {
-            let chosen = axes.iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1);
-            chosen.map(|(_, &axis)| axis).collect()
-        })
-        .collect();
-    let place = |axis: &usize| axes.iter().position(|a| a == axis);
-    let key = |some: &Vec<usize>| (some.len(), some.iter().map(place).collect::<Vec<_>>());
-    found.sort_by_key(key);
-    found
-}
-
-/// Mirrors every channel of a window along an axis (0 = slowest).
-fn mirror(values: &mut [f32], lengths: [usize; 3], axis: usize) {
-    let inner: usize = lengths[axis + 1..].iter().product();
-    let length = lengths[axis];
-    for block in values.chunks_mut(inner * length) {
-        for n in 0..length / 2 {
-            let (low, high) = block.split_at_mut((length - 1 - n) * inner);
-            low[n * inner..(n + 1) * inner].swap_with_slice(&mut high[..inner]);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mirrorings_come_in_the_order_of_their_sizes() {
-        assert!(combinations(&[]).is_empty());
-        assert_eq!(combinations(&[1]), [vec![1]]);
-        let all = [
-            vec![0],
-            vec![1],
-            vec![2],
-            vec![0, 1],
-            vec![0, 2],
-            vec![1, 2],
-            vec![0, 1, 2],
-        ];
-        assert_eq!(combinations(&[0, 1, 2]), all);
-    }
-
-    #[test]
-    fn mirroring_turns_one_axis_round_in_every_channel() {
-        let values: Vec<f32> = (0..24).map(|n| n as f32).collect();
-        for (axis, first) in [(0, 6.0), (1, 3.0), (2, 2.0)] {
-            let mut mirrored = values.clone();
-            mirror(&mut mirrored, [2, 2, 3], axis);
-            assert_eq!((mirrored[0], mirrored[12]), (first, 12.0 + first));
-            mirror(&mut mirrored, [2, 2, 3], axis);
-            assert_eq!(mirrored, values);
-        }
-    }
 }

@@ -14,9 +14,10 @@ use crate::error::Result;
 use crate::network::NetworkUsed;
 use crate::network::windows::card::Class;
 use crate::network::windows::{Mirroring, WindowNetwork};
-use crate::picture::{self, Colour, Picture};
+use crate::picture::Colour;
 use crate::step::{Context, FileArgument, FileKind, Step};
-use crate::volume::{self, LabelMap, Mask, Summary};
+use crate::steps::through_windows::Files;
+use crate::volume::{self, LabelMap, Summary};
 
 /// The step.
 pub struct Segment;
@@ -117,17 +118,14 @@ impl Step for Segment {
     fn run(config: &Config, context: &Context) -> Result<Report> {
         context.stage("reading the scan and the network");
         let mut network = WindowNetwork::load(&config.model, context)?;
-        let read = |path: &PathBuf| volume::read_image(path, config.frame);
-        let images: Result<Vec<_>> = config.input.iter().map(read).collect();
-        let images = images?;
-        let input = images[0].geometry.summary();
-        context.stage("segmenting");
-        let labels = network.label_map(images, config.mirroring)?;
-        context.stage("writing the label map");
-        if let Some(path) = &config.picture {
-            draw(&config.input[0], config.frame, &labels)?.write(path, context.overwrite)?;
-        }
-        volume::write_label_map(&config.output, &labels, context.overwrite)?;
+        let files = Files {
+            inputs: &config.input,
+            frame: config.frame,
+            output: &config.output,
+            picture: config.picture.as_deref(),
+            colour: Colour::FOREGROUND,
+        };
+        let (input, labels) = files.write_label_map(&mut network, config.mirroring, context)?;
         Ok(Report {
             input,
             labels: count(&labels, &network.card.output.classes),
@@ -153,15 +151,4 @@ fn count(labels: &LabelMap, classes: &[Class]) -> Vec<LabelFound> {
         }
     };
     classes.iter().map(found).collect()
-}
-
-/// The scan, read once more since the network needs its memory, with the outline of all labels.
-fn draw(path: &Path, frame: Option<usize>, labels: &LabelMap) -> Result<Picture> {
-    let marked = labels.voxels.iter().map(|&label| u8::from(label != 0));
-    let mask = Mask {
-        voxels: marked.collect(),
-        geometry: labels.geometry.clone(),
-    };
-    let image = volume::read_image(path, frame)?;
-    Ok(picture::outline(image, mask, Colour::FOREGROUND))
 }

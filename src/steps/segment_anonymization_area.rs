@@ -15,12 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::network::card::Area;
-use crate::network::windows::{Mirroring, WindowNetwork};
+use crate::network::mask::{Choice, MaskNetwork};
+use crate::network::windows::{LabelNetwork, Mirroring};
 use crate::network::{Modality, Network, NetworkUsed, Prediction, Shipped};
 use crate::ops::constant_area::{equal_to, rough_area, snap};
 use crate::ops::extent::Extent;
 use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
+use crate::steps::through_windows::Files;
 use crate::volume::{self, Canonical, Image, Mask, Summary};
 
 /// The step.
@@ -117,53 +119,77 @@ impl Step for SegmentAnonymizationArea {
 
     fn run(config: &Config, context: &Context) -> Result<Report> {
         context.stage("reading the scan and the network");
-        let (model, label) = (config.model.as_deref(), config.label.as_deref());
-        let network = WindowNetwork::load_for_label(model, label, config.mirroring, context)?;
-        if let Some(network) = network {
-            return run_windows(config, network, context);
+        match MaskNetwork::load(&config.choice(), Shipped::AnonymizationArea, context)? {
+            MaskNetwork::CoarseGrid(network) => run_coarse_grid(config, *network, context),
+            MaskNetwork::Windows(network) => run_windows(config, *network, context),
         }
-        let scan = Canonical::read(&config.input, config.frame)?;
-        let foreground = read_foreground(config, &scan)?;
-        let shipped = Shipped::AnonymizationArea;
-        let mut network = Network::load(config.model.as_deref(), shipped, context)?;
-        context.stage("segmenting the anonymization area");
-        let prediction = network.predict(&scan.image, config.modality)?;
-        let found = segment(&scan, foreground.as_ref(), &network, prediction)?;
-        context.stage("writing the mask");
-        write(&scan, foreground.as_ref(), &found, config, context)?;
-        Ok(found.report)
     }
 }
 
+impl Config {
+    fn choice(&self) -> Choice {
+        Choice {
+            folder: self.model.clone(),
+            label: self.label.clone(),
+            mirroring: self.mirroring,
+        }
+    }
+}
+
+/// The step with a network that sees the whole scan on a coarse grid.
+fn run_coarse_grid(config: &Config, mut network: Network, context: &Context) -> Result<Report> {
+    let scan = Canonical::read(&config.input, config.frame)?;
+    let foreground = read_foreground(config, &scan)?;
+    context.stage("segmenting the anonymization area");
+    let prediction = network.predict(&scan.image, config.modality)?;
+    let found = segment(&scan, foreground.as_ref(), &network, prediction)?;
+    context.stage("writing the mask");
+    write(&scan, foreground.as_ref(), &found, config, context)?;
+    Ok(found.report)
+}
+
 /// The step with a network that sees the scan through windows: its label is the mask, as it is.
-fn run_windows(config: &Config, mut network: WindowNetwork, context: &Context) -> Result<Report> {
-    if config.probability.is_some() || config.foreground.is_some() {
+fn run_windows(config: &Config, mut network: LabelNetwork, context: &Context) -> Result<Report> {
+    if config.foreground.is_some() {
         return Err(Error::Config(
-            "--probability and --foreground cannot be used with a network that sees a scan through windows"
+            "--foreground cannot be used with a network that sees a scan through windows"
                 .to_owned(),
         ));
     }
-    let read = || volume::read_image(&config.input, config.frame);
-    let image = read()?;
-    let input = image.geometry.summary();
-    context.stage("segmenting");
-    let label = config.label.as_deref().unwrap_or_default();
-    let mask = network.mask(image, config.mirroring, label)?;
-    context.stage("writing the mask");
-    if let Some(path) = &config.picture {
-        let drawn = picture::outline(read()?, mask.clone(), picture::Colour::ANONYMIZATION_AREA);
-        drawn.write(path, context.overwrite)?;
-    }
-    volume::write_mask(&config.output, &mask, context.overwrite)?;
-    let extent = Extent::of(&mask);
-    Ok(Report {
+    let files = Files {
+        inputs: std::slice::from_ref(&config.input),
+        frame: config.frame,
+        output: &config.output,
+        picture: config.picture.as_deref(),
+        colour: picture::Colour::ANONYMIZATION_AREA,
+    };
+    let probability = config.probability.as_deref();
+    let (input, area) = files.write_mask(&mut network, probability, context)?;
+    Ok(Report::of_label(
         input,
-        modality: config.modality,
-        altered: extent.voxels > 0,
-        altered_probability: None,
-        anonymization_area: extent,
-        network: network.used(),
-    })
+        config.modality,
+        area,
+        network.used(),
+    ))
+}
+
+impl Report {
+    /// Of a network's label, which is the mask as it is.
+    fn of_label(
+        input: Summary,
+        modality: Modality,
+        anonymization_area: Extent,
+        network: NetworkUsed,
+    ) -> Self {
+        Self {
+            input,
+            modality,
+            altered: anonymization_area.voxels > 0,
+            altered_probability: None,
+            anonymization_area,
+            network,
+        }
+    }
 }
 
 /// The anonymization area of a scan.
@@ -172,19 +198,34 @@ pub struct Segmented {
     pub mask: Mask,
     /// What the report says.
     pub report: Report,
-    altered: Altered,
+    /// Of a network on a coarse grid.
+    altered: Option<Altered>,
 }
 
 impl Segmented {
-    /// What the network said.
-    pub fn prediction(&self) -> &Prediction {
-        &self.altered.prediction
+    /// What a network on a coarse grid said, and the logit above which a cell belongs to the area.
+    pub fn prediction(&self) -> Option<(&Prediction, f32)> {
+        let altered = self.altered.as_ref()?;
+        Some((&altered.prediction, altered.area.mask_threshold))
     }
+}
 
-    /// Logit above which a cell belongs to the area.
-    pub fn mask_threshold(&self) -> f32 {
-        self.altered.area.mask_threshold
-    }
+/// Finds the altered voxels of a scan that is in memory, as a network's label.
+///
+/// # Errors
+/// As [`LabelNetwork::find_in`].
+pub fn segment_label(
+    scan: &Canonical,
+    network: &mut LabelNetwork,
+    modality: Modality,
+) -> Result<Segmented> {
+    let mask = network.find_in(scan)?;
+    let input = scan.stored.summary();
+    Ok(Segmented {
+        report: Report::of_label(input, modality, Extent::of(&mask), network.used()),
+        mask,
+        altered: None,
+    })
 }
 
 /// Finds the altered voxels of a scan that is in memory (its foreground on the grid of
@@ -216,7 +257,7 @@ pub fn segment(
     Ok(Segmented {
         mask,
         report,
-        altered,
+        altered: Some(altered),
     })
 }
 
@@ -232,7 +273,8 @@ pub fn write(
     context: &Context,
 ) -> Result<()> {
     if let Some(path) = &config.probability {
-        let probability = found.altered.probability(&scan.image);
+        let altered = found.altered.as_ref().ok_or_else(no_probability)?;
+        let probability = altered.probability(&scan.image);
         volume::write_image(path, &scan.restore_image(probability), context.overwrite)?;
     }
     if let Some(path) = &config.picture {
@@ -243,6 +285,10 @@ pub fn write(
         &scan.restore(found.mask.clone()),
         context.overwrite,
     )
+}
+
+fn no_probability() -> Error {
+    Error::Bug("the probability of a label is written where the label is found".to_owned())
 }
 
 /// The scan with the outlines of the area and, if it is known, of the foreground.

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::network::card::Boundary;
-use crate::network::windows::{Mirroring, WindowNetwork};
+use crate::network::mask::{Choice, MaskNetwork};
+use crate::network::windows::{LabelNetwork, Mirroring};
 use crate::network::{Modality, Network, NetworkUsed, Normalization, Prediction, Shipped};
 use crate::ops::boundary::{Level, Means, Scores, Weighing, settle_pieces};
 use crate::ops::components;
@@ -23,6 +24,7 @@ use crate::ops::extent::Extent;
 use crate::ops::skin::move_to_skin;
 use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
+use crate::steps::through_windows::Files;
 use crate::volume::{self, Canonical, Image, Mask, Summary, Volume};
 
 /// The step.
@@ -107,49 +109,62 @@ impl Step for SegmentForeground {
 
     fn run(config: &Config, context: &Context) -> Result<Report> {
         context.stage("reading the scan and the network");
-        let (model, label) = (config.model.as_deref(), config.label.as_deref());
-        let network = WindowNetwork::load_for_label(model, label, config.mirroring, context)?;
-        if let Some(network) = network {
-            return run_windows(config, network, context);
+        match MaskNetwork::load(&config.choice(), Shipped::Foreground, context)? {
+            MaskNetwork::CoarseGrid(network) => run_coarse_grid(config, *network, context),
+            MaskNetwork::Windows(network) => run_windows(config, *network, context),
         }
-        let scan = Canonical::read(&config.input, config.frame)?;
-        let mut network = Network::load(config.model.as_deref(), Shipped::Foreground, context)?;
-        context.stage("segmenting the foreground");
-        let found = segment(&scan, &mut network, config.modality)?;
-        context.stage("writing the mask");
-        write(&scan, &found, config, context)?;
-        Ok(found.report)
     }
 }
 
-/// The step with a network that sees the scan through windows: its label is the mask, as it is.
-fn run_windows(config: &Config, mut network: WindowNetwork, context: &Context) -> Result<Report> {
-    if config.probability.is_some() {
-        return Err(Error::Config(
-            "--probability cannot be used with a network that sees a scan through windows"
-                .to_owned(),
-        ));
+impl Config {
+    fn choice(&self) -> Choice {
+        Choice {
+            folder: self.model.clone(),
+            label: self.label.clone(),
+            mirroring: self.mirroring,
+        }
     }
-    let read = || volume::read_image(&config.input, config.frame);
-    let image = read()?;
-    let input = image.geometry.summary();
-    context.stage("segmenting");
-    let label = config.label.as_deref().unwrap_or_default();
-    let mask = network.mask(image, config.mirroring, label)?;
+}
+
+/// The step with a network that sees the whole scan on a coarse grid.
+fn run_coarse_grid(config: &Config, mut network: Network, context: &Context) -> Result<Report> {
+    let scan = Canonical::read(&config.input, config.frame)?;
+    context.stage("segmenting the foreground");
+    let found = segment(&scan, &mut network, config.modality)?;
     context.stage("writing the mask");
-    if let Some(path) = &config.picture {
-        let drawn = picture::outline(read()?, mask.clone(), picture::Colour::FOREGROUND);
-        drawn.write(path, context.overwrite)?;
-    }
-    volume::write_mask(&config.output, &mask, context.overwrite)?;
-    let extent = Extent::of(&mask);
-    Ok(Report {
+    write(&scan, &found, config, context)?;
+    Ok(found.report)
+}
+
+/// The step with a network that sees the scan through windows: its label is the mask, as it is.
+fn run_windows(config: &Config, mut network: LabelNetwork, context: &Context) -> Result<Report> {
+    let files = Files {
+        inputs: std::slice::from_ref(&config.input),
+        frame: config.frame,
+        output: &config.output,
+        picture: config.picture.as_deref(),
+        colour: picture::Colour::FOREGROUND,
+    };
+    let probability = config.probability.as_deref();
+    let (input, foreground) = files.write_mask(&mut network, probability, context)?;
+    Ok(Report::of(
         input,
-        modality: config.modality,
-        anatomy_found: extent.voxels > 0,
-        foreground: extent,
-        network: network.used(),
-    })
+        config.modality,
+        foreground,
+        network.used(),
+    ))
+}
+
+impl Report {
+    fn of(input: Summary, modality: Modality, foreground: Extent, network: NetworkUsed) -> Self {
+        Self {
+            input,
+            modality,
+            anatomy_found: foreground.voxels > 0,
+            foreground,
+            network,
+        }
+    }
 }
 
 /// The foreground of a scan.
@@ -158,14 +173,33 @@ pub struct Segmented {
     pub mask: Mask,
     /// What the report says.
     pub report: Report,
-    foreground: Foreground,
+    /// Of a network on a coarse grid.
+    foreground: Option<Foreground>,
 }
 
 impl Segmented {
-    /// What the network said, before contrast had its say.
-    pub fn prediction(&self) -> &Prediction {
-        &self.foreground.prediction
+    /// What a network on a coarse grid said, before contrast had its say.
+    pub fn prediction(&self) -> Option<&Prediction> {
+        self.foreground.as_ref().map(|found| &found.prediction)
     }
+}
+
+/// Finds the foreground of a scan that is in memory, as a network's label.
+///
+/// # Errors
+/// As [`LabelNetwork::find_in`].
+pub fn segment_label(
+    scan: &Canonical,
+    network: &mut LabelNetwork,
+    modality: Modality,
+) -> Result<Segmented> {
+    let mask = network.find_in(scan)?;
+    let input = scan.stored.summary();
+    Ok(Segmented {
+        report: Report::of(input, modality, Extent::of(&mask), network.used()),
+        mask,
+        foreground: None,
+    })
 }
 
 /// Finds the foreground of a scan that is in memory, with a network that is loaded.
@@ -175,18 +209,11 @@ impl Segmented {
 pub fn segment(scan: &Canonical, network: &mut Network, modality: Modality) -> Result<Segmented> {
     let foreground = Foreground::find(&scan.image, network, modality)?;
     let mask = foreground.mask(&scan.image);
-    let extent = Extent::of(&mask);
-    let report = Report {
-        input: scan.stored.summary(),
-        modality: foreground.modality(),
-        anatomy_found: extent.voxels > 0,
-        foreground: extent,
-        network: network.used(),
-    };
+    let (input, modality) = (scan.stored.summary(), foreground.modality());
     Ok(Segmented {
+        report: Report::of(input, modality, Extent::of(&mask), network.used()),
         mask,
-        report,
-        foreground,
+        foreground: Some(foreground),
     })
 }
 
@@ -201,7 +228,8 @@ pub fn write(
     context: &Context,
 ) -> Result<()> {
     if let Some(path) = &config.probability {
-        let probability = found.foreground.probability(&scan.image);
+        let foreground = found.foreground.as_ref().ok_or_else(no_probability)?;
+        let probability = foreground.probability(&scan.image);
         volume::write_image(path, &scan.restore_image(probability), context.overwrite)?;
     }
     if let Some(path) = &config.picture {
@@ -217,6 +245,10 @@ pub fn write(
         &scan.restore(found.mask.clone()),
         context.overwrite,
     )
+}
+
+fn no_probability() -> Error {
+    Error::Bug("the probability of a label is written where the label is found".to_owned())
 }
 
 /// What a network says about an image's foreground, before it is made into a mask.

@@ -546,3 +546,79 @@ fn the_ledger_says_what_was_written_and_notices_what_was_changed() {
     let roles: Vec<&str> = found.missing.iter().map(|m| m.role.as_str()).collect();
     assert_eq!(roles, ["picture"]);
 }
+
+#[test]
+fn labels_of_a_network_through_windows_are_the_masks_of_the_steps_alone() {
+    let windows = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/nnunet/model");
+    let cohort = Cohort::of(2);
+    let prepare = |output: &str, more: &[&str]| {
+        let report = cohort.path(&format!("{output}.json"));
+        let (input, output) = (cohort.path("in"), cohort.path(output));
+        let paths = [
+            ("--input", input),
+            ("--output", output),
+            ("--report", report),
+        ];
+        let mut arguments: Vec<String> = paths
+            .iter()
+            .flat_map(|(flag, path)| [(*flag).to_owned(), path.display().to_string()])
+            .collect();
+        arguments.extend(more.iter().map(|&word| word.to_owned()));
+        run("prepare", arguments)
+    };
+    let foreground = [
+        "--foreground-model",
+        windows,
+        "--foreground-label",
+        "bright",
+    ];
+    let area = ["--area-model", windows, "--area-label", "dark"];
+    let both = [&foreground[..], &area[..], &["--mirroring"]].concat();
+    prepare("both", &both).expect(0);
+    let report = read_json(&cohort.path("both.json"));
+    assert_eq!(report["config"]["foreground_label"], "bright");
+    assert_eq!(report["result"]["totals"]["done"], 2);
+    for n in 0..2 {
+        let scan = cohort.path(&format!("in/s{n}.nii.gz"));
+        let id = &voxmask::file::sha256(&scan).unwrap()[..12];
+        let folder = cohort.path(&format!("both/scans/scan-{id}"));
+        for (step, label, name) in [
+            ("segment-foreground", "bright", "foreground"),
+            ("segment-anonymization-area", "dark", "anonymization_area"),
+        ] {
+            let alone = cohort.path(&format!("{n}_{name}.nii.gz"));
+            let paths = [
+                "--input",
+                scan.to_str().unwrap(),
+                "--output",
+                alone.to_str().unwrap(),
+            ];
+            let rest = ["--model", windows, "--label", label, "--mirroring"];
+            run(step, paths.iter().chain(&rest)).expect(0);
+            let found = std::fs::read(folder.join(format!("{name}.nii.gz"))).unwrap();
+            assert!(found == std::fs::read(&alone).unwrap(), "{n}: {name}");
+            let step = read_json(&folder.join(format!("{name}.json")));
+            assert_eq!(step["config"]["label"], label);
+            assert_eq!(step["config"]["mirroring"], "on");
+        }
+        let row = read_json(&folder.join("scan.json"));
+        let row = &row["result"];
+        assert!(row["foreground_voxels"].as_u64().unwrap() > 0);
+        assert_eq!(row["modality"], "MR");
+        // What only a network on a coarse grid can say.
+        for measure in ["edge_entropy", "doubtful_cells", "network_agreement"] {
+            assert!(row["measures"][measure].is_null(), "{measure}");
+        }
+    }
+    // One network of each kind.
+    let model = format!("{MODELS}/anonymization-area");
+    let mixed = [&foreground[..], &["--area-model", &model]].concat();
+    prepare("mixed", &mixed).expect(0);
+    let again = [&foreground[..2], &["--area-model", &model]].concat();
+    let refused = prepare("refused", &again).expect(2);
+    assert!(refused.stderr.contains("\"bright\""), "{}", refused.stderr);
+    let checked = [&foreground[..], &["--self-check", "on"]].concat();
+    prepare("refused", &checked).expect(2);
+    prepare("refused", &["--mirroring"]).expect(2);
+    assert!(!cohort.path("refused").exists());
+}

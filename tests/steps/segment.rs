@@ -2,12 +2,15 @@
 //! (`tests/nnunet/golden.py`).
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use voxmask::network::windows::WindowNetwork;
 use voxmask::step::{Context, Device};
-use voxmask::volume;
+use voxmask::volume::{self, Mask};
 
-use crate::common::{read_json, run};
+use crate::common::phantom::{PLAIN, Phantom};
+use crate::common::{executable, read_json, run};
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -94,7 +97,7 @@ fn a_network_that_is_damaged_or_foreign_is_refused() {
             |card| card["weights"][0]["file"] = "other.onnx".into(),
             "other.onnx",
         ),
-        (|card| card["kind"] = "coarse-grid".into(), "windows"),
+        (|card| card["kind"] = "of-another-kind".into(), "windows"),
         (
             |card| card["input"]["axes"] = serde_json::json!([0, 0, 1]),
             "axes",
@@ -121,12 +124,91 @@ fn a_network_that_is_damaged_or_foreign_is_refused() {
 }
 
 #[test]
+fn a_network_on_a_coarse_grid_gives_no_label_map_and_has_no_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("labels.nii.gz");
+    let coarse = data("../models/foreground");
+    let refused = run("segment", arguments(&coarse, &output)).expect(69);
+    assert!(refused.stderr.contains("windows"), "{}", refused.stderr);
+    for flag in ["--label=bright", "--mirroring"] {
+        let mut arguments = arguments(&coarse, &output);
+        arguments.push(flag.into());
+        run("segment-foreground", arguments).expect(2);
+    }
+    assert!(!output.exists());
+}
+
+/// Runs a mask step for a label, with its probability; gives back both.
+fn mask_and_probability(step: &str, model: &Path, label: &str) -> (Mask, Vec<f32>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mask = folder.path().join("mask.nii.gz");
+    let probability = folder.path().join("probability.nii.gz");
+    let mut arguments = arguments(model, &mask);
+    arguments.extend(["--label".into(), label.into()]);
+    arguments.extend(["--probability".into(), probability.clone()]);
+    run(step, arguments).expect(0);
+    let image = volume::read_image(&probability, None).unwrap();
+    let mask = volume::read_mask(&mask).unwrap();
+    assert_eq!(image.geometry, mask.geometry);
+    let mut values = vec![0.0; image.geometry.voxel_count()];
+    image.samples.read_run(0, &mut values);
+    (mask, values)
+}
+
+#[test]
+fn probabilities_of_all_labels_sum_to_1_and_the_label_has_the_highest() {
+    let labels = ["background", "dark", "bright"];
+    let steps = ["segment-foreground", "segment-anonymization-area"];
+    let found: Vec<(Mask, Vec<f32>)> = labels
+        .iter()
+        .zip(steps.iter().cycle())
+        .map(|(label, step)| mask_and_probability(step, &data("model"), label))
+        .collect();
+    let golden = volume::read_label_map(&data("labels.nii.gz")).unwrap();
+    let (mut clear, mut outside) = (0, 0);
+    for (n, &label) in golden.voxels.iter().enumerate() {
+        let shares = [0, 1, 2].map(|c| found[c].1[n]);
+        let sum: f32 = shares.iter().sum();
+        assert!((sum - 1.0).abs() < 0.0016, "{shares:?}");
+        assert_eq!(found.iter().map(|(mask, _)| mask.voxels[n]).sum::<u8>(), 1);
+        let own = shares[label as usize];
+        let others = (0..3).filter(|&c| c != label as usize);
+        let next = others.map(|c| shares[c]).fold(0.0, f32::max);
+        assert!(own > next - 0.0021, "{label}: {shares:?}");
+        clear += usize::from(own - next > 0.1 && own < 0.999);
+        outside += usize::from(shares == [1.0, 0.0, 0.0]);
+    }
+    // Neither certain everywhere nor a toss-up; and what is cropped away is background.
+    assert!(clear > 1000 && outside > 1000, "{clear}, {outside}");
+}
+
+#[test]
+fn the_probability_of_a_region_is_above_a_half_where_its_mask_is() {
+    let regions = model(|card| card["output"]["decision"] = "regions".into());
+    let (mask, shares) = mask_and_probability("segment-foreground", regions.path(), "bright");
+    let (mut inside, mut between) = (0, 0);
+    for (&marked, &share) in mask.voxels.iter().zip(&shares) {
+        assert!(
+            if marked == 1 {
+                share >= 0.5
+            } else {
+                share <= 0.5
+            },
+            "{marked}: {share}"
+        );
+        inside += usize::from(marked);
+        between += usize::from((0.05..0.95).contains(&share));
+    }
+    assert!(inside > 100 && between > 100, "{inside}, {between}");
+}
+
+#[test]
 fn a_card_for_windows_does_not_run_on_a_coarse_grid() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("mask.nii.gz");
     let mut arguments = arguments(&data("model"), &output);
     let refused = run("segment-foreground", &arguments).expect(2);
-    assert!(refused.stderr.contains("--label"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("\"bright\""), "{}", refused.stderr);
     arguments.extend(["--label".into(), "bright".into()]);
     run("segment-foreground", &arguments).expect(0);
     let mask = volume::read_mask(&output).unwrap();
@@ -136,4 +218,71 @@ fn a_card_for_windows_does_not_run_on_a_coarse_grid() {
         .filter(|(a, b)| i32::from(**a) != i32::from(**b == 2))
         .count();
     assert!(differing <= 1, "{differing}");
+}
+
+/// Runs `voxmask-segment` and gives back the most memory that it held [MB].
+fn peak_mb(model: &Path, scan: &Path, output: &Path) -> f64 {
+    let mut child = Command::new(executable("segment"))
+        .args([Path::new("--input"), scan, Path::new("--model"), model])
+        .args([Path::new("--output"), output])
+        .args(["--threads", "2", "--quiet", "--device", "cpu"])
+        .spawn()
+        .unwrap();
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let mut peak_kb = 0.0;
+    while child.try_wait().unwrap().is_none() {
+        // The kernel's own high-water mark; gone once the process is.
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(kb) = line.and_then(|line| line.split_whitespace().next()) {
+            peak_kb = kb.parse().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(child.wait().unwrap().success());
+    peak_kb / 1024.0
+}
+
+#[test]
+fn twenty_five_labels_are_right_and_take_hardly_more_memory_than_two() {
+    const SHAPE: [usize; 3] = [160, 160, 120];
+    let folder = tempfile::tempdir().unwrap();
+    let scan = folder.path().join("ramp.nii.gz");
+    // 0 to 24 along the diagonal: an image that splines and straight lines keep as it is, but at its
+    // ends.
+    let value = |[i, j, _]: [usize; 3]| 24.0 * (i + j) as f32 / (SHAPE[0] + SHAPE[1] - 2) as f32;
+    Phantom::new(SHAPE, PLAIN, value).write_floats(&scan);
+    let run = |labels: u16| {
+        let output = folder.path().join(format!("{labels}.nii.gz"));
+        let peak = peak_mb(
+            &data(&format!("../models/nearest-{labels}")),
+            &scan,
+            &output,
+        );
+        (peak, volume::read_label_map(&output).unwrap())
+    };
+    let ((few_mb, few), (many_mb, many)) = (run(2), run(25));
+    let mut checked = 0;
+    for (n, (&few, &many)) in few.voxels.iter().zip(&many.voxels).enumerate() {
+        let index = [
+            n % SHAPE[0],
+            n / SHAPE[0] % SHAPE[1],
+            n / (SHAPE[0] * SHAPE[1]),
+        ];
+        let value = value(index);
+        let near_an_end = (0..2).any(|d| !(12..SHAPE[d] - 12).contains(&index[d]));
+        let tie = (value.fract() - 0.5).abs() < 0.03;
+        if near_an_end || tie {
+            continue;
+        }
+        checked += 1;
+        assert_eq!(many, value.round() as i32, "{index:?}");
+        assert_eq!(few, (value.round() as i32).min(1), "{index:?}");
+    }
+    assert!(checked > 2_000_000, "{checked}");
+    // All classes at full size, at two bytes each.
+    let voxels: usize = SHAPE.iter().product();
+    let whole_mb = 25.0 * 2.0 * voxels as f64 / f64::from(1 << 20);
+    println!("{few_mb:.0} MB with 2 labels, {many_mb:.0} MB with 25; full size {whole_mb:.0} MB");
+    assert!(many_mb - few_mb < 0.25 * whole_mb, "{few_mb}, {many_mb}");
 }

@@ -92,6 +92,26 @@ def test_the_report_shows_pictures_and_measures(finished: Path, environment: dic
         assert shown in page
 
 
+def test_a_network_of_ones_own_gives_the_labels_that_it_gives_by_hand(
+    environment: dict[str, str], steps: Steps, tmp_path: Path
+) -> None:
+    data = ROOT / "tests" / "data" / "nnunet"
+    sheet = write_sheet(tmp_path / "samples.csv", [{"id": "one", "image": data / "scan.nii.gz"}])
+    values = configuration(sheet, model=str(data / "model"), extra={"segment": "--mirroring on"})
+    given = ["--snakefile", WORKFLOW / "Snakefile", "--configfile", write_configuration(tmp_path, values)]
+    snakemake(tmp_path, environment, *given, "results/one/one_labels.nii.gz")
+    found = tmp_path / "results" / "one"
+    by_hand = tmp_path / "by_hand.nii.gz"
+    steps("segment", input=data / "scan.nii.gz", model=data / "model", mirroring="on", output=by_hand)
+    assert (found / "one_labels.nii.gz").read_bytes() == by_hand.read_bytes()
+    assert report(found / "one_labels.json")["config"]["mirroring"] == "on"
+    assert (found / "one_labels.png").stat().st_size > 1000
+    # Without a model nobody asks for labels.
+    write_configuration(tmp_path, configuration(sheet))
+    plan = snakemake(tmp_path, environment, *given, "--dry-run", "--forceall")
+    assert "rule segment:" not in plan.stdout and "rule segment_foreground:" in plan.stdout
+
+
 def test_another_workflow_imports_the_rules_from_git(
     environment: dict[str, str], steps: Steps, scans: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -1,11 +1,10 @@
 //! The card of a network that sees a scan through windows, as nnU-Net's do.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::network::card::{Weights, read};
+use crate::network::card::Weights;
+use crate::network::folder::Kind;
 use crate::volume::Orientation;
 
 /// What the weights expect and what comes out: `card.json` with `"kind": "windows"`.
@@ -14,8 +13,8 @@ use crate::volume::Orientation;
 pub struct WindowCard {
     /// Layout of this file: `card/1`.
     pub schema: String,
-    /// `windows`.
-    pub kind: String,
+    /// [`Kind::Windows`].
+    pub kind: Kind,
     /// What the network is called.
     pub name: String,
     /// Version of the weights.
@@ -176,30 +175,6 @@ pub struct Class {
 const MOST_VOXELS: usize = 1 << 27;
 
 impl WindowCard {
-    /// Parses a card and checks that this runtime can follow it.
-    ///
-    /// # Errors
-    /// Exit 69; `origin` names the card in the message.
-    pub fn parse(json: &[u8], origin: &str) -> Result<Self> {
-        let card: Self = serde_json::from_slice(json)
-            .map_err(|e| Error::Unavailable(format!("{origin}: no usable model card: {e}")))?;
-        card.check()
-            .map_err(|why| Error::Unavailable(format!("{origin}: {why}")))?;
-        Ok(card)
-    }
-
-    /// Reads `card.json` and the weights beside it, and compares each with its digest.
-    ///
-    /// # Errors
-    /// Exit 69 when one is missing or does not fit.
-    pub fn read_folder(folder: &Path) -> Result<(Self, Vec<Vec<u8>>)> {
-        let path = folder.join("card.json");
-        let card = Self::parse(&read(&path)?, &path.display().to_string())?;
-        let weights = card.weights.iter().map(|weights| weights.read(folder));
-        let weights: Result<Vec<_>> = weights.collect();
-        Ok((card, weights?))
-    }
-
     /// The place of a class among the network's outputs.
     ///
     /// # Errors
@@ -210,24 +185,16 @@ impl WindowCard {
         found.ok_or_else(|| {
             let names: Vec<&str> = classes.iter().map(|class| class.name.as_str()).collect();
             let wrong = match name {
-                "" => "a label must be named".to_owned(),
+                "" => "a network that sees scans through windows needs the label that is meant"
+                    .to_owned(),
                 name => format!("the network knows no label {name:?}"),
             };
-            Error::Config(format!("{wrong}; choose one of {names:?} with --label"))
+            Error::Config(format!("{wrong}; its labels are {names:?}"))
         })
     }
 
-    fn check(&self) -> std::result::Result<(), String> {
-        if self.schema != "card/1" || self.kind != "windows" {
-            return Err(format!(
-                "a card of layout {:?} and kind {:?}; a \"card/1\" of kind \"windows\" is wanted",
-                self.schema, self.kind
-            ));
-        }
-        if self.weights.is_empty() {
-            return Err("no weights".to_owned());
-        }
-        self.weights.iter().try_for_each(Weights::check)?;
+    /// Whether this runtime can follow it; a line that says why not.
+    pub(in crate::network) fn check(&self) -> std::result::Result<(), String> {
         self.input.check()?;
         self.window.check()?;
         if self.output.classes.is_empty() {

@@ -3,7 +3,7 @@
 //! Logits come back by straight lines, a row at a time, and are rounded to 16 bits as nnU-Net rounds
 //! them; what is held at full size is the labels alone. Where one class leads by more than rounding
 //! at all eight corners between which a voxel lies, it leads in between too, and nothing is
-//! interpolated.
+//! interpolated. Probabilities take the same way, without that short cut.
 //!
 //! # Source
 //! nnU-Net 2.8.1, `export_prediction` and `LabelManager.convert_logits_to_segmentation`.
@@ -15,9 +15,10 @@ use super::prepare::{Placement, Walk};
 use super::sliding::Logits;
 use crate::ops::half;
 use crate::ops::resize::{Place, linear_places, nearest_places};
-use crate::volume::{Geometry, LabelMap};
+use crate::volume::{Geometry, LabelMap, Volume};
 
-/// The label of every voxel of a grid; 0 where the tensor does not lie.
+/// The label of every voxel of a grid; where the tensor does not lie, the first class's, or, of regions,
+/// 0.
 pub fn label_map(
     logits: &Logits,
     placement: &Placement,
@@ -30,43 +31,108 @@ pub fn label_map(
     };
     let way = Way::new(logits, placement);
     let label = |class: u16| match decision {
-        Decision::Highest => i32::from(classes[usize::from(class)].label),
         Decision::Regions if class == BACKGROUND => 0,
-        Decision::Regions => i32::from(classes[usize::from(class)].label),
+        Decision::Highest | Decision::Regions => i32::from(classes[usize::from(class)].label),
     };
-    let mut voxels = vec![0; geometry.voxel_count()];
+    let [_, n1, n2] = placement.native;
+    let plane = |a: usize| {
+        let mut plane = vec![BACKGROUND; n1 * n2];
+        let mut highest = vec![0.0; n2];
+        for (b, row) in plane.chunks_mut(n2).enumerate() {
+            way.decide((a, b), &ask, &mut highest, row);
+        }
+        plane
+    };
+    let outside = match decision {
+        Decision::Highest => label(0),
+        Decision::Regions => 0,
+    };
+    spread(placement, geometry, outside, plane, label)
+}
+
+/// The probability of a class at every voxel of a grid, in thousandths: by the softmax of all classes,
+/// or, of regions, by the logistic function of its own logit. Where the tensor does not lie, all is
+/// the first class, or no region.
+pub fn probability(
+    logits: &Logits,
+    placement: &Placement,
+    geometry: &Geometry,
+    (decision, class): (Decision, usize),
+) -> Volume<i16> {
+    let way = Way::new(logits, placement);
+    let [_, n1, n2] = placement.native;
+    let plane = |a: usize| {
+        let mut plane = vec![0; n1 * n2];
+        let mut said = vec![0.0; logits.classes * n2];
+        for (b, row) in plane.chunks_mut(n2).enumerate() {
+            for (class, said) in said.chunks_mut(n2).enumerate() {
+                way.interpolate((a, b), class, said);
+            }
+            for (n, value) in row.iter_mut().enumerate() {
+                let all = said.iter().skip(n).step_by(n2).copied();
+                let share = match decision {
+                    Decision::Highest => softmax(all, class),
+                    Decision::Regions => 1.0 / (1.0 + (-said[class * n2 + n]).exp()),
+                };
+                *value = (THOUSAND * share).round() as i16;
+            }
+        }
+        plane
+    };
+    let outside = match decision {
+        Decision::Highest if class == 0 => THOUSAND as i16,
+        Decision::Highest | Decision::Regions => 0,
+    };
+    spread(placement, geometry, outside, plane, |value| value)
+}
+
+/// 1, in the unit of probabilities.
+const THOUSAND: f32 = 1000.0;
+
+fn softmax(logits: impl Iterator<Item = f32> + Clone, class: usize) -> f32 {
+    let highest = logits.clone().fold(f32::NEG_INFINITY, f32::max);
+    let (mut sum, mut own) = (0.0, 0.0);
+    for (n, logit) in logits.enumerate() {
+        let share = (logit - highest).exp();
+        sum += share;
+        if n == class {
+            own = share;
+        }
+    }
+    own / sum
+}
+
+/// A volume of what `plane` says of each plane along the tensor's slowest axis, by way of `value`;
+/// `outside` where the tensor does not lie. Only a few planes are held beside the volume.
+fn spread<T: Copy + Send, V: Copy>(
+    placement: &Placement,
+    geometry: &Geometry,
+    outside: V,
+    plane: impl Fn(usize) -> Vec<T> + Sync,
+    value: impl Fn(T) -> V,
+) -> Volume<V> {
+    let mut voxels = vec![outside; geometry.voxel_count()];
     let walk = Walk::new(&placement.bounds, geometry.shape, placement.axes);
-    let [n0, n1, n2] = placement.native;
-    // Planes along the slowest axis, a few at a time, so that only their classes are held.
+    let [n0, _, n2] = placement.native;
     let planes: Vec<usize> = (0..n0).collect();
     for some in planes.chunks(PLANES) {
-        let found: Vec<Vec<u16>> = some
-            .par_iter()
-            .map(|&a| {
-                let mut plane = vec![BACKGROUND; n1 * n2];
-                let mut highest = vec![0.0; n2];
-                for (b, row) in plane.chunks_mut(n2).enumerate() {
-                    way.decide((a, b), &ask, &mut highest, row);
-                }
-                plane
-            })
-            .collect();
+        let found: Vec<Vec<T>> = some.par_iter().map(|&a| plane(a)).collect();
         for (&a, plane) in some.iter().zip(&found) {
             for (b, row) in plane.chunks(n2).enumerate() {
                 let start = walk.start + a * walk.steps[0] + b * walk.steps[1];
-                for (c, &class) in row.iter().enumerate() {
-                    voxels[start + c * walk.steps[2]] = label(class);
+                for (c, &found) in row.iter().enumerate() {
+                    voxels[start + c * walk.steps[2]] = value(found);
                 }
             }
         }
     }
-    LabelMap {
+    Volume {
         voxels,
         geometry: geometry.clone(),
     }
 }
 
-/// Planes whose classes are held at the same time.
+/// Planes that are held at the same time.
 const PLANES: usize = 16;
 /// No region at all.
 const BACKGROUND: u16 = u16::MAX;
@@ -178,7 +244,6 @@ impl<'a> Way<'a> {
     fn decide(&self, (a, b): (usize, usize), ask: &Ask, highest: &mut [f32], row: &mut [u16]) {
         let rows = self.rows(a, b);
         let last = self.logits.lengths[2] - 1;
-        let size = self.logits.values.len() / self.logits.classes;
         for (lower, run) in &self.runs {
             let upper = (lower + 1).min(last);
             let corners = rows.map(|(start, _)| [ask.sure[start + lower], ask.sure[start + upper]]);
@@ -193,19 +258,9 @@ impl<'a> Way<'a> {
                 Decision::Highest => f32::NEG_INFINITY,
                 Decision::Regions => 0.0,
             });
-            let places = &self.places[2][run.clone()];
             for class in 0..self.logits.classes {
-                let logits = &self.logits.values[class * size..][..size];
-                let at = |n: usize| -> f64 {
-                    let value = |start: usize| f64::from(half::value(logits[start + n]));
-                    rows.map(|(start, weight)| weight * value(start))
-                        .iter()
-                        .sum()
-                };
-                let (low, high) = (at(*lower), at(upper));
-                for ((lead, found), place) in highest.iter_mut().zip(&mut *row).zip(places) {
-                    let logit = low * (1.0 - place.share) + high * place.share;
-                    let logit = half::rounded(logit as f32);
+                let logits = self.between(&rows, class, (*lower, run));
+                for ((lead, found), logit) in highest.iter_mut().zip(&mut *row).zip(logits) {
                     if logit > *lead {
                         *found = class as u16;
                         if ask.decision == Decision::Highest {
@@ -215,6 +270,41 @@ impl<'a> Way<'a> {
                 }
             }
         }
+    }
+
+    /// The logits of a class in row `(a, b)` of the grid.
+    fn interpolate(&self, (a, b): (usize, usize), class: usize, row: &mut [f32]) {
+        let rows = self.rows(a, b);
+        for (lower, run) in &self.runs {
+            let logits = self.between(&rows, class, (*lower, run));
+            row[run.clone()]
+                .iter_mut()
+                .zip(logits)
+                .for_each(|(value, logit)| *value = logit);
+        }
+    }
+
+    /// The logits of a class along a run of voxels between four rows of the tensor.
+    fn between(
+        &self,
+        rows: &[(usize, f64); 4],
+        class: usize,
+        (lower, run): (usize, &std::ops::Range<usize>),
+    ) -> impl Iterator<Item = f32> {
+        let size = self.logits.values.len() / self.logits.classes;
+        let logits = &self.logits.values[class * size..][..size];
+        let at = |n: usize| -> f64 {
+            let value = |start: usize| f64::from(half::value(logits[start + n]));
+            rows.map(|(start, weight)| weight * value(start))
+                .iter()
+                .sum()
+        };
+        let last = self.logits.lengths[2] - 1;
+        let (low, high) = (at(lower), at((lower + 1).min(last)));
+        self.places[2][run.clone()].iter().map(move |place| {
+            let logit = low * (1.0 - place.share) + high * place.share;
+            half::rounded(logit as f32)
+        })
     }
 }
 
@@ -238,8 +328,8 @@ mod tests {
         (0..count).map(class).collect()
     }
 
-    /// Every class of every voxel by the plain formula, without a short cut.
-    fn plainly(logits: &Logits, placement: &Placement, decision: Decision) -> Vec<u16> {
+    /// The logits of every class at every voxel by the plain formula.
+    fn plain_logits(logits: &Logits, placement: &Placement) -> Vec<Vec<f32>> {
         let [m0, m1, m2] = logits.lengths;
         let to = placement.native;
         let places = [0, 1, 2].map(|d| match placement.slice_axis {
@@ -266,22 +356,27 @@ mod tests {
             }
             half::rounded(sum as f32)
         };
-        let mut found = Vec::new();
-        for n in 0..to.iter().product::<usize>() {
+        let all = |n: usize| {
             let at = [n / (to[1] * to[2]), n / to[2] % to[1], n % to[2]];
-            let values: Vec<f32> = (0..logits.classes).map(|c| value(c, at)).collect();
-            found.push(match decision {
-                Decision::Highest => {
-                    let best = values.iter().copied().fold(f32::MIN, f32::max);
-                    values.iter().position(|&v| v == best).unwrap() as u16
-                }
-                Decision::Regions => {
-                    let last = values.iter().rposition(|&v| v > 0.0);
-                    last.map_or(0, |c| c as u16 + 1)
-                }
-            });
-        }
-        found
+            (0..logits.classes).map(|c| value(c, at)).collect()
+        };
+        (0..to.iter().product()).map(all).collect()
+    }
+
+    /// Every class of every voxel, without a short cut.
+    fn plainly(logits: &Logits, placement: &Placement, decision: Decision) -> Vec<u16> {
+        let values = plain_logits(logits, placement).into_iter();
+        let decide = |values: Vec<f32>| match decision {
+            Decision::Highest => {
+                let best = values.iter().copied().fold(f32::MIN, f32::max);
+                values.iter().position(|&v| v == best).unwrap() as u16
+            }
+            Decision::Regions => {
+                let last = values.iter().rposition(|&v| v > 0.0);
+                last.map_or(0, |c| c as u16 + 1)
+            }
+        };
+        values.map(decide).collect()
     }
 
     /// Smooth fields with many near ties.
@@ -340,6 +435,46 @@ mod tests {
                 assert_eq!(all, inside);
                 assert!(inside > 100);
             }
+        }
+    }
+
+    #[test]
+    fn probabilities_are_those_of_the_logits_in_between() {
+        let geometry = grid([11, 9, 14], [1.0; 3]);
+        let bounds = BoundingBox {
+            start: [2, 0, 1],
+            end: [10, 9, 12],
+        };
+        let placement = Placement {
+            bounds,
+            axes: [2, 1, 0],
+            native: [11, 9, 8],
+            slice_axis: None,
+        };
+        let logits = some_logits(4, [5, 7, 6]);
+        let wanted = plain_logits(&logits, &placement);
+        for (decision, class, outside) in [
+            (Decision::Highest, 0, 1000),
+            (Decision::Highest, 2, 0),
+            (Decision::Regions, 1, 0),
+        ] {
+            let found = probability(&logits, &placement, &geometry, (decision, class));
+            let mut inside = 0;
+            for (n, values) in wanted.iter().enumerate() {
+                let index = [2 + n % 8, n / 8 % 9, 1 + n / 72];
+                let own = f64::from(values[class]).exp();
+                let share = match decision {
+                    Decision::Highest => {
+                        own / values.iter().map(|&v| f64::from(v).exp()).sum::<f64>()
+                    }
+                    Decision::Regions => own / (1.0 + own),
+                };
+                let found = f64::from(found.voxels[geometry.offset(index)]);
+                assert!((found - 1000.0 * share).abs() < 0.51, "{found}, {share}");
+                inside += usize::from(found != f64::from(outside));
+            }
+            let all = found.voxels.iter().filter(|&&v| v != outside).count();
+            assert_eq!(all, inside);
         }
     }
 

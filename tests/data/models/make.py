@@ -1,9 +1,11 @@
-"""Makes two tiny networks whose answers can be worked out by hand, for tests of the runtime.
+"""Makes tiny networks whose answers can be worked out by hand, for tests of the runtime.
 
     python tests/data/models/make.py FOLDER
 
 foreground: logit = 20 * (intensity - 0.3). anonymization-area: logit = 20 * (flat - 0.9), and the
-scan counts as altered when the largest logit of any cell is above 0. Needs onnx.
+scan counts as altered when the largest logit of any cell is above 0. nearest-2 and nearest-25 see a
+scan through windows: the logit of label c is -(intensity - c)^2, so that the label is the whole number
+that is nearest. Needs onnx.
 """
 
 import hashlib
@@ -97,14 +99,69 @@ def card(name: str, weights: bytes) -> dict:
     }
 
 
+def nearest(labels: int) -> onnx.ModelProto:
+    """-(intensity - c)^2 for every label c."""
+    shape = ["batch", 1, "k", "j", "i"]
+    values = np.arange(labels, dtype=np.float32).reshape(1, labels, 1, 1, 1)
+    nodes = [
+        helper.make_node("Sub", ["image", "labels"], ["away"]),
+        helper.make_node("Mul", ["away", "away"], ["squared"]),
+        helper.make_node("Neg", ["squared"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)]
+    shape = ["batch", labels, "k", "j", "i"]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)]
+    constants = [numpy_helper.from_array(values, "labels")]
+    graph = helper.make_graph(nodes, "nearest", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def window_card(name: str, labels: int, weights: bytes) -> dict:
+    """The card of such a network: windows of 32 voxels of 3 mm."""
+    return {
+        "schema": "card/1",
+        "kind": "windows",
+        "name": name,
+        "version": "0.0.0",
+        "licence": "Apache-2.0",
+        "weights": [{"file": "model.onnx", "sha256": hashlib.sha256(weights).hexdigest()}],
+        "input": {
+            "orientation": "stored",
+            "axes": [2, 1, 0],
+            "spacing_mm": [3.0, 3.0, 3.0],
+            "slices": "anisotropic",
+            "channels": [{"name": "any", "normalization": {"kind": "none"}}],
+        },
+        "window": {"shape": [32, 32, 32], "step": 0.5, "sigma": 0.125, "mirror_axes": [0, 1, 2]},
+        "output": {
+            "logits": "logits",
+            "decision": "highest",
+            "classes": [{"name": f"label {label}", "label": label} for label in range(labels)],
+        },
+        "training": None,
+        "evaluation": None,
+    }
+
+
+def write(folder: Path, weights: bytes, card: dict) -> None:
+    """Writes a network and its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(weights)
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
 def main() -> None:
-    """Writes both networks and their cards."""
+    """Writes the networks and their cards."""
+    root = Path(sys.argv[1])
     for name, channel, threshold in [("foreground", 0, 0.3), ("anonymization-area", 1, 0.9)]:
-        folder = Path(sys.argv[1]) / name
-        folder.mkdir(parents=True, exist_ok=True)
         weights = network(channel, threshold, name != "foreground").SerializeToString()
-        (folder / "model.onnx").write_bytes(weights)
-        (folder / "card.json").write_text(json.dumps(card(name, weights), indent=2) + "\n")
+        write(root / name, weights, card(name, weights))
+    for labels in (2, 25):
+        name = f"nearest-{labels}"
+        weights = nearest(labels).SerializeToString()
+        write(root / name, weights, window_card(name, labels, weights))
 
 
 if __name__ == "__main__":
