@@ -99,7 +99,7 @@ def test_a_network_of_ones_own_gives_the_labels_that_it_gives_by_hand(
     sheet = write_sheet(tmp_path / "samples.csv", [{"id": "one", "image": data / "scan.nii.gz"}])
     values = configuration(sheet, model=str(data / "model"), extra={"segment": "--mirroring on"})
     given = ["--snakefile", WORKFLOW / "Snakefile", "--configfile", write_configuration(tmp_path, values)]
-    snakemake(tmp_path, environment, *given, "results/one/one_labels.nii.gz")
+    snakemake(tmp_path, environment, "results/one/one_labels.nii.gz", *given)
     found = tmp_path / "results" / "one"
     by_hand = tmp_path / "by_hand.nii.gz"
     steps("segment", input=data / "scan.nii.gz", model=data / "model", mirroring="on", output=by_hand)
