@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from voxmask_import import plan
 from voxmask_import.errors import Refused
 from voxmask_import.folder import read_folder

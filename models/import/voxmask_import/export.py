@@ -50,25 +50,46 @@ def export(network: nn.Module, weights: dict[str, Tensor], shape: list[int], pat
             f"{first_line(error)}"
         ) from error
     network.eval()
-    window = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    # Where all is zero, what rounding leaves counts most.
+    windows = [noise, np.zeros_like(noise)]
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
+        wanted = [network(torch.from_numpy(window)).numpy() for window in windows]
+        center_norms(network)
         torch.onnx.export(
             network,
-            (window,),
+            (torch.from_numpy(noise),),
             str(path),
             input_names=["window"],
             output_names=["logits"],
             opset_version=OPSET,
             dynamo=False,
         )
-        wanted = network(window).numpy()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (got,) = session.run(["logits"], {"window": window.numpy()})
-    difference = float(np.abs(got - wanted).max())
-    largest = float(np.abs(wanted).max())
+    got = [session.run(["logits"], {"window": window})[0] for window in windows]
+    difference = float(max(np.abs(a - b).max() for a, b in zip(got, wanted)))
+    largest = float(min(np.abs(logits).max() for logits in wanted))
     print(f"{path.name}: largest difference from PyTorch {difference:.2e}, "
           f"largest logit {largest:.3g}")
     if not difference <= TOLERANCE * max(largest, 1e-3):
         raise Refused(f"{path.name}: differs from PyTorch by {difference}")
     return difference
+
+
+def center_norms(network: nn.Module) -> None:
+    """Takes the mean off what each instance normalisation sees.
+
+    That changes nothing but rounding. PyTorch sums in 64 bits, so that a constant is 0 after the
+    normalisation; ONNX Runtime sums in 32, and divides what rounding leaves by the square root of
+    epsilon. In a scan of zeros all is constant but for the window's rim.
+    """
+    for norm in network.modules():
+        if isinstance(norm, nn.InstanceNorm3d) and not getattr(norm, "is_centered", False):
+            norm.is_centered = True
+            norm.register_forward_pre_hook(center)
+
+
+def center(_: nn.Module, seen: tuple[Tensor]) -> tuple[Tensor]:
+    """What a normalisation sees, with a mean of about 0 in each channel."""
+    return (seen[0] - seen[0].mean((2, 3, 4), keepdim=True),)
