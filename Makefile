@@ -6,6 +6,8 @@ VENV := .venv-tests
 WORKFLOWS := .venv-workflows
 LOCAL_WORKFLOWS := tests/workflows/test_nextflow.py tests/workflows/test_snakemake.py
 PILOT := .venv-pilot
+# PyTorch, for the tests of what trains and imports networks.
+MODELS := .venv-models
 DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
 
 # ONNX Runtime and the libraries of the cohort's page into lib/, the executables into target/release.
@@ -33,6 +35,12 @@ test: setup $(VENV)/ready $(WORKFLOWS)/ready
 	  ../../$(VENV)/bin/python -m pytest -q tests/test_channels.py tests/test_scan.py tests/test_scores.py \
 	    tests/test_flags.py
 	$(WORKFLOWS)/bin/python -m pytest -q -rs $(LOCAL_WORKFLOWS)
+
+# All tests of the training code and of the importer, in one environment: PyTorch with its CUDA
+# libraries takes 6.4 GB.
+check-models: $(MODELS)/ready
+	$(MAKE) -C models/training check VENV=$(abspath $(MODELS))
+	cd models/import && $(abspath $(MODELS))/bin/ruff check . && $(abspath $(MODELS))/bin/python -m pytest -q
 
 # Faults and limits at every moment, not at some as in `make test`: minutes. The rest needs root, strace
 # and a C compiler; what cannot run here is said.
@@ -138,6 +146,12 @@ $(PILOT)/ready: examples/pretraining/requirements.txt
 	$(PILOT)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+$(MODELS)/ready: models/training/pyproject.toml models/import/pyproject.toml
+	$(PYTHON) -m venv $(MODELS)
+	$(MODELS)/bin/pip install --quiet --disable-pip-version-check \
+	  $(foreach file,$^,-e '$(dir $(file))[check]')
+	touch $@
+
 .venv-nnssl/ready: tests/nnssl/requirements.txt
 	$(PYTHON) -m venv .venv-nnssl
 	.venv-nnssl/bin/pip install --quiet --disable-pip-version-check -r $<
@@ -156,5 +170,5 @@ target/tools/bin/cargo-fuzz:
 	cargo install --quiet --locked --debug --root target/tools --version 0.13.1 cargo-fuzz
 
 .PHONY: setup demo picture test test-workflows lint schemas bench bench-cohort sweep site-check pilot \
-  loaders nnssl parity test-faults compare fuzz sbom reproducible \
+  loaders nnssl parity check-models test-faults compare fuzz sbom reproducible \
   train evaluate flags fine-tune
