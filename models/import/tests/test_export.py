@@ -41,3 +41,13 @@ def test_noise_and_zeros_are_seen_as_pytorch_sees_them(tmp_path, spec):
         # Without a mean taken off before it is normalised, zeros differ by 4e-3 to 1e-2.
         assert np.abs(got - wanted).max() < 5e-5 * np.abs(wanted).max()
     assert difference < 1e-3
+
+
+def test_a_network_that_was_never_trained_is_taken_whatever_it_makes_of_zeros(tmp_path, capsys):
+    spec = SPECS[0]
+    torch.manual_seed(0)
+    found = PlansManager(plans(spec)).get_configuration("3d_fullres")
+    network = export.build(found, 1, CLASSES)
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    assert export.export(network, weights, [1, 1, *spec.patch], tmp_path / "model.onnx") < 1e-4
+    assert "of zeros alone" in capsys.readouterr().out
