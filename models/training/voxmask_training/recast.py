@@ -13,6 +13,7 @@ import numpy as np
 import scipy.ndimage as nd
 
 from .scan import Scan, resampled, rough_field
+from .sources import Volume
 
 KNOTS = (-1000, -850, -500, -130, -60, 0, 35, 80, 170, 350, 900)
 """HU between which values are interpolated: air, lung, dense lung, fat, its rim, fluid, soft
@@ -28,6 +29,11 @@ def mr_values(rng: np.random.Generator) -> np.ndarray:
     dense = lung * rng.uniform(1.0, 1.6)
     values = (0, lung, dense, fat, (fat + soft) / 2, fluid, soft, organ, vessel, marrow, compact)
     return np.array(values, np.float32)
+
+
+def recastable(volume: Volume) -> bool:
+    """True for a CT whose foreground is surely known."""
+    return volume.modality == "CT" and volume.quality in ("A", "B")
 
 
 def seen_as_mr(rng: np.random.Generator, scan: Scan) -> Scan:

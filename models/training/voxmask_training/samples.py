@@ -44,8 +44,8 @@ from . import scenes
 from .alterations import altered
 from .channels import channels
 from .painting import paint
-from .recast import seen_as_mr
-from .scan import Scan, cropped, resampled
+from .recast import recastable, seen_as_mr
+from .scan import Scan, resampled
 from .sources import (
     LabelMap,
     Volume,
@@ -174,7 +174,7 @@ class Engine:
         paths = sorted(subject.glob("*.npz"))
         scan, tool = read_tool_run(paths[int(rng.integers(len(paths)))])
         scan = scenes.sized(rng, scan)
-        scan = higher_bottom(rng, scan) if chance(rng, 0.25) else scan
+        scan = scenes.higher_bottom(rng, scan) if chance(rng, 0.25) else scan
         scan = scenes.smaller_view(rng, scan, 120) if chance(rng, 0.1) else scan
         scan = scenes.contrast_changed(rng, scan) if chance(rng, 0.3) else scan
         scan = scenes.shaded(rng, scan) if chance(rng, 0.3) else scan
@@ -269,11 +269,6 @@ def other_air(rng: np.random.Generator, scan: Scan, zeroed: float, denoised: flo
     return scenes.air_denoised(rng, scan) if u < zeroed + denoised else scan
 
 
-def recastable(volume: Volume) -> bool:
-    """True for a CT whose foreground is surely known."""
-    return volume.modality == "CT" and volume.quality in ("A", "B")
-
-
 def recast(rng: np.random.Generator, volume: Volume) -> Scan:
     """A real CT as MR, as scanned."""
     scan = scanned_mr(rng, seen_as_mr(rng, framed(rng, volume)), stripped=False)
@@ -296,7 +291,7 @@ def framed(rng: np.random.Generator, volume: Volume) -> Scan:
     scan = replace(scan, area=np.zeros(scan.shape, bool), free=np.zeros(scan.shape, bool))
     scan = scenes.sized(rng, scan)
     if "head" in volume.region:
-        scan = higher_bottom(rng, scan) if chance(rng, 0.3) else scan
+        scan = scenes.higher_bottom(rng, scan) if chance(rng, 0.3) else scan
         scan = scenes.smaller_view(rng, scan, 120) if chance(rng, 0.12) else scan
     elif chance(rng, 0.6):
         scan = scenes.smaller_view(rng, scan)
@@ -306,13 +301,6 @@ def framed(rng: np.random.Generator, volume: Volume) -> Scan:
     if scan.spacing.max() < 2.6 and chance(rng, 0.2):
         scan = scenes.thick_slices(rng, scan)
     return scan
-
-
-def higher_bottom(rng: np.random.Generator, scan: Scan) -> Scan:
-    """A head whose field of view ends higher: at the chin, the mouth, the nose."""
-    low = np.zeros(3, int)
-    low[2] = int(scan.shape[2] * rng.uniform(0.05, 0.45))
-    return cropped(scan, low, scan.shape) if scan.shape[2] - low[2] >= 6 else scan
 
 
 def restaged_mr(rng: np.random.Generator, scan: Scan, defaced: bool) -> Scan:

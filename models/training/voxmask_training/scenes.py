@@ -386,6 +386,13 @@ def edge_padded(rng: np.random.Generator, scan: Scan, most: int = 24) -> Scan:
     return padded(scan, low, high, value)
 
 
+def higher_bottom(rng: np.random.Generator, scan: Scan) -> Scan:
+    """A head whose field of view ends higher: at the chin, the mouth, the nose."""
+    low = np.zeros(3, int)
+    low[2] = int(scan.shape[2] * rng.uniform(0.05, 0.45))
+    return cropped(scan, low, scan.shape) if scan.shape[2] - low[2] >= 6 else scan
+
+
 def smaller_view(rng: np.random.Generator, scan: Scan, least_mm: float = 60.0) -> Scan:
     """A random box of the scan, cut through the body."""
     low, high = np.zeros(3, int), np.array(scan.shape)
