@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::file;
-use crate::volume::{Image, Mask, Orientation};
+use crate::volume::{CT_BELOW_HU, Image, Mask, Orientation};
 use canvas::{Canvas, Ink};
 use slice::{Plane, Profiles, Slices, Tile, View};
 
@@ -83,10 +83,10 @@ impl Window {
         high: 400.0,
     };
 
-    /// [`Window::CT`] for an image that goes below -200, as only CT does; else by percentile.
+    /// [`Window::CT`] for an image that goes below [`CT_BELOW_HU`]; else by percentile.
     pub fn for_image(image: &Image) -> Self {
         match sampled(image).into_iter().reduce(f32::min) {
-            Some(lowest) if lowest < -200.0 => Self::CT,
+            Some(lowest) if lowest < CT_BELOW_HU => Self::CT,
             _ => Self::Percentile,
         }
     }

@@ -25,6 +25,9 @@ pub use nifti::{
 pub use orientation::Orientation;
 pub use summary::Summary;
 
+/// A scan that reaches below this is CT, as far as its values alone can say; MR has none such [HU].
+pub const CT_BELOW_HU: f32 = -200.0;
+
 /// Voxels of one type on a grid, `i` fastest; `voxels.len()` is the product of the shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Volume<T> {

@@ -12,7 +12,7 @@ use crate::step::Context;
 use crate::steps::{
     qa_metrics, segment_anonymization_area as area, segment_foreground as foreground,
 };
-use crate::volume::Canonical;
+use crate::volume::{CT_BELOW_HU, Canonical};
 
 /// What was found in a scan, in memory.
 pub(super) struct Found {
@@ -125,15 +125,12 @@ impl Measures {
     }
 }
 
-/// Values below this are none that MR has [HU].
-const CT_BELOW_HU: f64 = -200.0;
-
 /// The kind of scan that a network took it for; networks that see scans through windows ask for none,
 /// so that the lowest value decides where both do.
 fn kind_of_scan(taken_for: [Modality; 2], lowest: f64) -> &'static str {
     match taken_for.into_iter().find(|kind| *kind != Modality::Auto) {
         Some(Modality::Ct) => "CT",
-        None if lowest < CT_BELOW_HU => "CT",
+        None if lowest < f64::from(CT_BELOW_HU) => "CT",
         _ => "MR",
     }
 }
