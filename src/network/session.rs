@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use ort::environment::Environment;
+use ort::ep::ArenaExtendStrategy;
+use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::session::Session as OrtSession;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
@@ -34,7 +36,7 @@ impl Session {
     /// Loads weights onto the device that the context asks for.
     ///
     /// # Errors
-    /// Exit 69 when ONNX Runtime, the GPU or usable weights are missing.
+    /// Exit 69 when ONNX Runtime, the GPU or usable weights are missing; 75 when memory ran out.
     pub fn load(weights: &[u8], context: &Context) -> Result<Self> {
         Self::load_as(Footprint::Fast, weights, context)
     }
@@ -45,7 +47,12 @@ impl Session {
     /// As [`Session::load`].
     pub fn load_as(footprint: Footprint, weights: &[u8], context: &Context) -> Result<Self> {
         let environment = environment()?;
-        if context.device == Device::Cuda || (context.device == Device::Auto && a_gpu_is_there()) {
+        let tried = match context.device {
+            Device::Cuda => true,
+            Device::Auto => a_gpu_is_there(Path::new("/dev")),
+            Device::Cpu => false,
+        };
+        if tried {
             match build(
                 &environment,
                 weights,
@@ -54,10 +61,7 @@ impl Session {
             ) {
                 Ok(session) => return Ok(session),
                 Err(error) if context.device == Device::Cuda => {
-                    return Err(Error::Unavailable(format!(
-                        "--device cuda: no NVIDIA GPU can be used: {}",
-                        first_line(&error)
-                    )));
+                    return Err(refusal(no_gpu(&first_line(&error))));
                 }
                 Err(error) => tracing::warn!("running on the CPU: {}", first_line(&error)),
             }
@@ -116,8 +120,7 @@ fn build(
         .with_intra_op_spinning(false)?
         .with_deterministic_compute(true)?;
     if device == Device::Cuda {
-        let cuda = ort::ep::CUDA::default().build().error_on_failure();
-        builder = builder.with_execution_providers([cuda])?;
+        builder = builder.with_execution_providers([cuda().build().error_on_failure()])?;
     }
     if footprint == Footprint::Lean {
         builder = builder
@@ -132,6 +135,20 @@ fn build(
         _environment: environment.clone(),
         device,
     })
+}
+
+/// How networks run on an NVIDIA GPU.
+fn cuda() -> ort::ep::CUDA {
+    ort::ep::CUDA::default()
+        // ONNX Runtime's own choice is TensorFloat-32, which keeps 11 bits of each factor: labels
+        // would differ from those of the CPU.
+        .with_tf32(false)
+        // A process sees one scan, and trying every way to convolve would cost more than it gains.
+        // What wins such a trial also changes from run to run, and the last bits with it.
+        .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
+        // Doubling what is held takes memory from others on the card and gains nothing: every window
+        // asks for the same.
+        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
 }
 
 fn failed(error: &ort::Error) -> Error {
@@ -150,15 +167,56 @@ fn refusal(why: String) -> Error {
     }
 }
 
-fn first_line(error: &ort::Error) -> String {
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
+/// Why `--device cuda` cannot be had.
+fn no_gpu(why: &str) -> String {
+    let remedy = if why.contains("cannot open shared object file") {
+        "; LD_LIBRARY_PATH must lead to NVIDIA's libraries (CUDA, cuDNN), of the version that this \
+         build of ONNX Runtime wants"
+    } else if why.contains("not enabled in this build") {
+        "; ORT_DYLIB_PATH must name the library of ONNX Runtime's GPU build"
+    } else {
+        ""
+    };
+    let why = why.trim_end_matches('.');
+    format!("--device cuda: no NVIDIA GPU can be used: {why}{remedy}")
 }
 
-/// True when an NVIDIA driver shows a device. Asks the kernel, not the CUDA libraries: those would
-/// take seconds and memory on the card.
-fn a_gpu_is_there() -> bool {
-    Path::new("/dev/nvidia0").exists() || Path::new("/dev/dxg").exists()
+fn first_line(error: &ort::Error) -> String {
+    let text = error.to_string();
+    cause(text.lines().next().unwrap_or_default()).to_owned()
+}
+
+/// What went wrong, without codes, places in ONNX Runtime's source, and the host's name, all of which
+/// it adds.
+fn cause(line: &str) -> &str {
+    let coded = line.split_once("[ONNXRuntimeError] : ");
+    let line = coded
+        .and_then(|(_, coded)| coded.splitn(3, " : ").nth(2))
+        .unwrap_or(line);
+    // "… CUDNN failure 3: … ; GPU=0 ; hostname=… ; file=… ; …"
+    let Some((line, _)) = line.split_once(" ; GPU=") else {
+        return line;
+    };
+    let before = line.rfind(" failure ").unwrap_or_default();
+    let start = line[..before].rfind(' ').map_or(0, |space| space + 1);
+    &line[start..]
+}
+
+/// True when an NVIDIA driver shows a device, of any number: a container or a job that was given the
+/// second card of a machine sees no first. Asks the kernel, not the CUDA libraries: those would take
+/// seconds and memory on the card.
+fn a_gpu_is_there(devices: &Path) -> bool {
+    let entries = std::fs::read_dir(devices).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| {
+        let name = name.to_string_lossy();
+        // `dxg` is the device of Linux within Windows.
+        name == "dxg" || name.strip_prefix("nvidia").is_some_and(is_number)
+    })
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
@@ -280,4 +338,74 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
         .map(|entry| entry.path())
         .filter(is_library)
         .max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_of_any_number_is_seen_and_a_driver_without_one_is_not() {
+        let seen = |names: &[&str]| {
+            let devices = tempfile::tempdir().unwrap();
+            let make = |name: &&str| std::fs::write(devices.path().join(name), "").unwrap();
+            names.iter().for_each(make);
+            a_gpu_is_there(devices.path())
+        };
+        assert!(seen(&["null", "nvidia0"]));
+        assert!(seen(&["nvidiactl", "nvidia13"]));
+        assert!(seen(&["dxg"]));
+        assert!(!seen(&[
+            "nvidia",
+            "nvidiactl",
+            "nvidia-uvm",
+            "nvidia-caps",
+            "null"
+        ]));
+        assert!(!a_gpu_is_there(Path::new("/dev/null")));
+    }
+
+    #[test]
+    fn too_little_memory_is_told_from_a_network_that_does_not_run() {
+        // As ONNX Runtime, CUDA, cuDNN and cuBLAS word it.
+        for scarce in [
+            "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 1",
+            "CUDA failure 2: out of memory ; GPU=0",
+            "CUDNN failure 3: CUDNN_STATUS_ALLOC_FAILED",
+            "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
+        ] {
+            assert_eq!(refusal(scarce.to_owned()).exit_code(), 75, "{scarce}");
+        }
+        let missing =
+            "libcublasLt.so.13: cannot open shared object file: No such file or directory";
+        assert_eq!(refusal(missing.to_owned()).exit_code(), 69);
+    }
+
+    #[test]
+    fn a_gpu_that_cannot_be_used_is_said_with_its_cause_and_the_remedy() {
+        let line = "/onnxruntime_src/provider_bridge_ort.cc:2043 onnxruntime::Provider& Get() \
+                    [ONNXRuntimeError] : 1 : FAIL : Failed to load library a.so with error: \
+                    libcurand.so.10: cannot open shared object file: No such file or directory";
+        let said = no_gpu(cause(line));
+        assert!(said.contains("used: Failed to load library a.so with error: libcurand.so.10"));
+        assert!(said.contains("LD_LIBRARY_PATH") && !said.contains("ORT_DYLIB_PATH"));
+        let said = no_gpu("CUDA execution provider is not enabled in this build.");
+        assert!(said.contains("ORT_DYLIB_PATH") && !said.contains("LD_LIBRARY_PATH"));
+        assert_eq!(cause("no device : none"), "no device : none");
+    }
+
+    #[test]
+    fn the_name_of_the_host_is_not_passed_on() {
+        let line = "/onnxruntime_src/cuda_call.cc:154 std::conditional_t<THRW> CudaCall(int) \
+                    [with ERRTYPE = cudaError] CUDA failure 35: CUDA driver version is insufficient \
+                    ; GPU=-1 ; hostname=ward-7 ; file=/a/b.cc ; line=355 ; expr=cudaSetDevice(0);";
+        assert_eq!(
+            cause(line),
+            "CUDA failure 35: CUDA driver version is insufficient"
+        );
+        let line = "Non-zero status code returned while running Conv node. Name:'a' Status Message: \
+                    CUDNN failure 3: CUDNN_STATUS_ALLOC_FAILED ; GPU=0 ; hostname=ward-7 ; file=a";
+        assert_eq!(cause(line), "CUDNN failure 3: CUDNN_STATUS_ALLOC_FAILED");
+        assert_eq!(cause("odd ; GPU=0 ; hostname=ward-7"), "odd");
+    }
 }
