@@ -1,33 +1,69 @@
-"""Facts about training patches."""
+"""Facts about training patches: how samples are stored, laid out, varied and packed."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from voxmask_training import packs
 from voxmask_training.network import IN_VIEW, MULTIPLE_OF
 from voxmask_training.patches import (
     AREA,
     COUNTED,
+    FLAT,
     FOREGROUND,
+    INTENSITY,
     Sample,
-    draw_patch,
-    turn,
+    cells_of,
+    restored,
+    stored,
     whole_patch,
 )
+from voxmask_training.samples import store
+from voxmask_training.variation import draw_patch
+
+WINDOW = (48, 48, 64)
 
 
-def ball(altered: bool = True) -> Sample:
-    """A bright ball of radius 10 cells in a view of 40×30×50 cells (k, j, i)."""
-    grid = torch.meshgrid(*(torch.arange(n) for n in (40, 30, 50)), indexing="ij")
-    centre = (20, 15, 25)
-    square = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True))
-    cells = torch.zeros(8, 40, 30, 50)
-    cells[FOREGROUND] = (square < 100).float()
-    cells[0] = cells[FOREGROUND]
-    cells[IN_VIEW] = 1.0
-    cells[COUNTED] = 1.0
+def layers(altered: bool = True) -> np.ndarray:
+    """A bright ball of radius 10 cells in a view of 50×30×40 cells (i, j, k)."""
+    grid = np.meshgrid(*(np.arange(n) for n in (50, 30, 40)), indexing="ij")
+    square = sum((g - c) ** 2 for g, c in zip(grid, (25, 15, 20), strict=True))
+    out = np.zeros((8, 50, 30, 40), np.float32)
+    out[FOREGROUND] = out[INTENSITY] = square < 100
+    out[IN_VIEW] = out[COUNTED] = 1.0
     if altered:
-        cells[AREA, :, 20:] = 1.0
-    return Sample("1_0", "a", "head", "plane", altered, "", 1.0, altered, cells.half())
+        out[AREA, :, 20:] = 1.0
+    return out
+
+
+def ball(altered: bool = True, **changes) -> Sample:
+    """A sample of `layers`."""
+    sample = Sample(
+        name="1_0" if altered else "1_0_before",
+        subject="a",
+        region="head",
+        kind="plane",
+        altered=altered,
+        twin="" if altered else "1_0",
+        foreground_weight=1.0,
+        area_known=altered,
+        **cells_of(layers(altered)),
+    )
+    return replace(sample, **changes)
+
+
+def test_stored_layers_come_back_nearly_as_they_were():
+    rng = np.random.default_rng(0)
+    given = rng.random((8, 4, 5, 6), np.float32)
+    given[:, 0] = 0.0
+    found = restored(torch.from_numpy(stored(given))).numpy()
+    assert (found[:, 0] == 0.0).all()
+    # A step of the intensity's square root is 3**0.5 / 255.
+    assert np.abs(found[INTENSITY] - given[INTENSITY]).max() < 3**0.5 / 255 + 1e-3
+    assert np.abs(found[1:4] - given[1:4]).max() < 0.5 / 20 + 1e-3
 
 
 def test_a_whole_patch_has_the_margin_of_the_executables():
@@ -39,46 +75,77 @@ def test_a_whole_patch_has_the_margin_of_the_executables():
 
 
 def test_drawn_patches_keep_labels_beside_intensities():
-    for seed in range(20):
-        patch = draw_patch(ball(), np.random.default_rng(seed), 100_000)
-        assert all(n % MULTIPLE_OF == 0 for n in patch.area.shape[2:])
-        bright = patch.channels[:, :1] > 0.2
+    assert all(n % MULTIPLE_OF == 0 for n in WINDOW)
+    for seed in range(10):
+        patch = draw_patch([ball(), ball()], [0, 1], np.random.default_rng(seed), WINDOW)
+        assert patch.area.shape == (2, 1, *WINDOW)
+        assert not torch.equal(patch.channels[0], patch.channels[1])
+        bright = patch.channels[:, :1] > 0.05
         inside = patch.foreground > 0.5
         both = float((bright & inside).sum())
         assert both > 0.9 * float(inside.sum())
 
 
-def test_an_intact_twin_is_cut_where_the_altered_one_is():
+def test_a_scan_is_varied_as_its_altered_twin_is():
     altered, intact = ball(), ball(altered=False)
-    for seed in range(20):
-        after = draw_patch(altered, np.random.default_rng(seed), 30_000)
-        before = draw_patch(intact, np.random.default_rng(seed), 30_000, altered)
-        assert torch.equal(before.channels, after.channels)
-        assert float(before.area.sum()) == 0.0 and before.altered is False
-        view = before.channels[:, IN_VIEW : IN_VIEW + 1] > 0.5
-        assert torch.equal(before.counted > 0.5, view)
+    for seed in range(10):
+        patch = draw_patch([altered, intact], [0, 0], np.random.default_rng(seed), WINDOW)
+        assert torch.equal(patch.channels[0], patch.channels[1])
+        assert patch.altered.tolist() == [1.0, 0.0]
+        assert float(patch.area[1].sum()) == 0.0
+        view = patch.channels[:, IN_VIEW : IN_VIEW + 1] > 0.5
+        assert torch.equal(patch.counted > 0.5, view)
 
 
-def test_turning_by_nothing_only_stretches():
-    rng = np.random.default_rng(3)
-    turned = turn(ball().cells.float(), rng, 0.0)
-    volume = float(turned[FOREGROUND].sum())
-    stretch = np.prod(turned.shape[1:]) / (40 * 30 * 50)
-    assert abs(volume / float(ball().cells[FOREGROUND].sum()) / stretch - 1) < 0.05
+def test_the_view_keeps_straight_sides_and_constants_stay_constant():
+    flat = layers()
+    flat[FLAT] = 1.0 - flat[FOREGROUND]
+    sample = replace(ball(), **cells_of(flat))
+    patch = draw_patch([sample], [0], np.random.default_rng(4), WINDOW)
+    air = (patch.channels[:, FLAT] == 1.0) & (patch.channels[:, IN_VIEW] > 0.5)
+    assert float(air.sum()) > 1000 and float(patch.channels[:, INTENSITY][air].abs().max()) == 0.0
 
 
 def test_an_area_out_of_the_patch_leaves_the_scan_unjudged():
-    sample = ball()
-    cells = sample.cells.clone()
-    cells[AREA] = 0.0
-    bare = Sample("1_0", "a", "head", "plane", True, "", 1.0, True, cells)
-    assert whole_patch(bare).altered is None
+    bare = layers()
+    bare[AREA] = 0.0
+    assert whole_patch(replace(ball(), **cells_of(bare))).judged.tolist() == [0.0]
+    assert whole_patch(ball()).judged.tolist() == [1.0]
 
 
 def test_free_cells_far_from_the_area_count_a_little():
-    sample = ball()
-    sample.cells[COUNTED, :, :5] = 0.2
-    sample.cells[COUNTED, :, 5:10] = 0.4
-    counted = whole_patch(sample).counted[0, 0, 8:48, 8:38, 8:58]
+    free = layers()
+    free[COUNTED, :, :5] = 0.2
+    free[COUNTED, :, 5:10] = 0.4
+    counted = whole_patch(replace(ball(), **cells_of(free))).counted[0, 0, 8:48, 8:38, 8:58]
     assert torch.allclose(counted[:, :10], torch.tensor(0.2), atol=1e-3)
     assert (counted[:, 10:] == 1.0).all()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An altered scan, its twin, and a large one."""
+    for name, altered, size in (("1_0", 1, 1), ("1_0_before", 0, 1), ("1_1", 0, 2)):
+        cells = np.repeat(layers(bool(altered)), size, axis=1).astype(np.float16)
+        data = {"c": cells[:5], "F": cells[5], "A": cells[6], "W": cells[7]}
+        data |= {"FW": np.float32(0.7), "altered": np.int64(altered)}
+        words = {"subject": "a", "region": "head", "kind": "plane"}
+        words["twin"] = "1_0" if name == "1_0_before" else ""
+        store(tmp_path / "a" / f"{name}.npz", data | {k: np.asarray(v) for k, v in words.items()})
+    return tmp_path
+
+
+def test_a_pack_gives_back_its_samples(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(packs, "MOST_CELLS", 90_000)
+    arguments = ["packs", "--samples", str(folder), "--output", str(folder / "packs")]
+    monkeypatch.setattr("sys.argv", [*arguments, "--processes", "1"])
+    packs.main()
+    found = {s.name: s for s in packs.read_packs(sorted((folder / "packs").glob("*.pack")))}
+    assert sorted(found) == ["1_0", "1_0_before", "1_1"]
+    for name in ("1_0", "1_0_before"):
+        expected = packs.read_sample(folder / "a" / f"{name}.npz")
+        assert torch.equal(found[name].cells, expected.cells)
+        assert np.array_equal(found[name].area_cells, expected.area_cells)
+        assert (found[name].twin, found[name].altered) == (expected.twin, expected.altered)
+    # The large one, of 100×30×40 cells, is cut along its longest axis.
+    assert found["1_1"].cells.shape == (8, 40, 30, 75)

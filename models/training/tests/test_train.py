@@ -64,12 +64,13 @@ def losses(run_folder: Path, name: str) -> list[float]:
 
 def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "LOG_STEPS", 5)
+    monkeypatch.setattr(train, "WINDOWS", {(48, 48, 48): 1.0})
     common = ("--samples", samples, "--run", tmp_path / "run", "--fold", 0)
-    run(monkeypatch, train, *common, "--hours", 0.012)
+    run(monkeypatch, train, *common, "--hours", 0.015)
     first = losses(tmp_path / "run", "foreground_intact")
     assert len(first) > 4 and first[-1] < 0.8 * first[0]
     steps = train.torch.load(tmp_path / "run/checkpoint.pt", weights_only=False)["step"]
-    run(monkeypatch, train, *common, "--hours", 0.014)
+    run(monkeypatch, train, *common, "--hours", 0.018)
     state = train.torch.load(tmp_path / "run/checkpoint.pt", weights_only=False)
     assert state["step"] > steps and len(losses(tmp_path / "run", "foreground_intact")) > len(first)
 
@@ -93,13 +94,45 @@ def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monke
     assert not losses(tmp_path / "alone", "area_altered")
 
 
-def test_half_of_the_samples_of_a_step_are_the_worst_of_a_few(tmp_path):
+def sample(name: str, altered: bool = True, twin: str = "") -> train.Sample:
+    cells, nothing = train.torch.zeros(8, 1, 1, 1), np.zeros((0, 3))
+    return train.Sample(name, "", "", "", altered, twin, 0.0, True, cells, nothing, False)
+
+
+def test_as_many_steps_as_asked_for_repeat(samples, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "WINDOWS", {(48, 48, 48): 1.0})
+    weights = []
+    for name in ("one", "other"):
+        common = ("--samples", samples, "--run", tmp_path / name, "--fold", "none")
+        run(monkeypatch, train, *common, "--steps", 4)
+        state = train.torch.load(tmp_path / name / "checkpoint.pt", weights_only=False)
+        assert state["step"] == 4
+        weights.append(state["average"])
+    for key, value in weights[0].items():
+        assert train.torch.equal(value, weights[1][key]), key
+
+
+def test_a_twin_comes_with_its_altered_scan_alone(tmp_path):
+    library = train.Library(tmp_path, frozenset())
+    for one in (sample("1_0"), sample("1_0_before", False, "1_0"), sample("1_1", False)):
+        library.add(one)
+    rng = np.random.default_rng(0)
+    drawn = [library.draw(rng, 1) for _ in range(400)]
+    names = [tuple(s.name for s in samples) for samples, _ in drawn]
+    assert set(names) == {("1_0", "1_0_before"), ("1_0", "1_1")}
+    pairs = [groups for samples, groups in drawn if samples[1].twin]
+    assert len(pairs) == pytest.approx(400 * train.TWIN_SHARE, abs=50)
+    assert all(groups == [0, 0] for groups in pairs)
+
+
+def test_some_samples_of_a_step_are_the_worst_of_a_few(tmp_path):
     library = train.Library(tmp_path, frozenset())
     names = [f"{n}" for n in range(10)]
-    pile = [train.Sample(n, "", "", "", True, "", 0.0, True, train.torch.zeros(1)) for n in names]
+    pile = [sample(name) for name in names]
     library.errors = {name: float(name == "7") for name in names}
     rng = np.random.default_rng(0)
     picked = [library.pick(pile, rng).name for _ in range(2000)]
-    # One in ten of the first half; of the second, where it is among five of ten drawn with return.
-    assert picked.count("7") / 2000 == pytest.approx(0.5 * (0.1 + 1.0 - 0.9**5), abs=0.04)
+    # One in ten of any, and of the worst, where it is among five of ten drawn with return.
+    share = 0.1 + train.WORST_SHARE * (0.9 - 0.9**5)
+    assert picked.count("7") / 2000 == pytest.approx(share, abs=0.04)
     assert set(picked) == set(names)

@@ -214,9 +214,9 @@ def draw_fill(rng: np.random.Generator, method: str, ct: bool) -> str:
         "pixels",
         "surroundings",
     ]
-    weights = [0.38, 0.05, 0.06, 0.02, 0.12, 0.22, 0.12, 0.03]
+    weights = [0.33, 0.05, 0.05, 0.08, 0.11, 0.22, 0.12, 0.04]
     if method == "strip":
-        weights = [0.25, 0.06, 0.04, 0.12, 0.23, 0.18, 0.05, 0.07]
+        weights = [0.22, 0.05, 0.04, 0.25, 0.15, 0.18, 0.05, 0.06]
     return str(rng.choice(names, p=weights))
 
 

@@ -287,7 +287,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=work)
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--fold", default="0")
     parser.add_argument("--output", type=Path, required=True, help="document with markers")
     parser.add_argument("--task", choices=["foreground", "area", "both"], default="both")
     options = parser.parse_args()

@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--fold", default="0")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -32,7 +32,8 @@ from .channels import channels, read_canonical, spacing_of
 from .export import TOLERANCE, export_head, write_card
 from .losses import patch_losses
 from .network import AREA, FOREGROUND, IN_VIEW, Network
-from .patches import Patch, Sample, draw_patch, read_sample, whole_patch
+from .patches import Patch, Sample, cells_of, read_sample, whole_patch
+from .variation import draw_patch
 from .watch import dice
 from .weights import FILES, read_weights
 
@@ -40,7 +41,7 @@ RATE = 3e-4
 PULL = 0.02
 """Share of the way back to the first weights that each step takes, times the rate over RATE."""
 AVERAGE_DECAY = 0.98
-MOST_CELLS = 150_000
+WINDOW = (48, 64, 48)
 TASKS = {"foreground": FOREGROUND, "area": AREA}
 ENDINGS = (".nii.gz", ".nii")
 
@@ -72,11 +73,10 @@ class Tuning:
         for patch in patches:
             logits, altered = self.network(patch.channels)
             losses = patch_losses(logits, altered, patch)
-            kept = [loss for name, loss in losses.items() if name in names]
-            if kept:
-                loss = torch.stack(kept).sum() / len(patches)
-                loss.backward()
-                total += float(loss.detach())
+            kept = [loss for name, (loss, _) in losses.items() if name in names]
+            loss = torch.stack(kept).sum() / len(patches)
+            loss.backward()
+            total += float(loss.detach())
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -110,7 +110,6 @@ def read_annotated(scan: Path, mask: Path, task: str) -> Sample:
     nothing, everything = np.zeros_like(pooled), np.ones_like(pooled)
     foreground = task == "foreground"
     layers = [pooled, nothing, nothing] if foreground else [nothing, pooled, everything]
-    cells = np.concatenate([coarse, np.stack(layers)]).astype(np.float16).transpose(0, 3, 2, 1)
     altered = bool(not foreground and (reference > 0.5).any())
     return Sample(
         name=scan.name,
@@ -122,7 +121,7 @@ def read_annotated(scan: Path, mask: Path, task: str) -> Sample:
         altered=altered,
         foreground_weight=1.0 if foreground else 0.0,
         area_known=not foreground,
-        cells=torch.from_numpy(np.ascontiguousarray(cells)),
+        **cells_of(np.concatenate([coarse, np.stack(layers)])),
     )
 
 
@@ -151,11 +150,11 @@ def tune(
     start, losses = time.monotonic(), []
     for step in range(1, steps + 1):
         rate = RATE * min(1.0, step / 20) * 0.5 * (1.0 + np.cos(np.pi * step / steps))
-        patches = [draw_patch(samples[int(rng.integers(len(samples)))], rng, MOST_CELLS)]
+        patches = [draw_patch([samples[int(rng.integers(len(samples)))]], [0], rng, WINDOW)]
         kinds = names
         if replay:
             sample = read_sample(replay[int(rng.integers(len(replay)))])
-            patches.append(draw_patch(sample, rng, MOST_CELLS))
+            patches.append(draw_patch([sample], [0], rng, WINDOW))
             kinds = ("foreground", "area", "altered")
         losses.append(tuning.step(patches, kinds, float(rate)))
         if step % 50 == 0:

@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=work)
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--fold", default="0")
     parser.add_argument("--count", type=int, default=16, help="scans")
     options = parser.parse_args()
     out = held_out(options.fold)

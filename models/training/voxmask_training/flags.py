@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=work)
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--fold", default="0")
     parser.add_argument("--output", type=Path, help="document with markers")
     parser.add_argument("--again", action="store_true", help="use the last run's table")
     options = parser.parse_args()

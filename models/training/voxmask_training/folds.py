@@ -18,6 +18,8 @@ FOLDS_FILE = Path(__file__).resolve().parent.parent / "folds.json"
 TABLES = ("volumes.csv", "volumes_more.csv")
 LABEL_MAPS = tuple(f"head_{n:02d}" for n in range(1, 21))
 HEADS = ("head", "neck", "headchest")
+NO_FOLD = "none"
+"""The fold of a run that sees every subject."""
 LIMBS = ("limb", "leg", "thigh", "knee")
 
 HELD_OUT = (
@@ -93,9 +95,11 @@ def deal(kinds: dict[str, str]) -> dict[str, list[str]]:
     return {name: sorted(subjects) for name, subjects in folds.items()}
 
 
-def held_out(fold: int) -> frozenset[str]:
-    """Reads the subjects of one fold from `folds.json`."""
-    return frozenset(json.loads(FOLDS_FILE.read_text())[str(fold)])
+def held_out(fold: str) -> frozenset[str]:
+    """Reads the subjects of one fold from `folds.json`; none of fold «none»."""
+    if fold == NO_FOLD:
+        return frozenset()
+    return frozenset(json.loads(FOLDS_FILE.read_text())[fold])
 
 
 def main() -> None:

@@ -14,34 +14,38 @@ FALSE_AREA_CELLS = 60
 ALTERED_WEIGHT = 1.0
 FALSE_AREA_WEIGHT = 1.0
 SMOOTH_CELLS = 20.0
+SPACE = (1, 2, 3, 4)
 
 
-def patch_losses(logits: Tensor, altered: Tensor, patch: Patch) -> dict[str, Tensor]:
-    """Gives the weighted losses of one patch, by name; their sum is minimised.
+def patch_losses(logits: Tensor, altered: Tensor, patch: Patch) -> dict[str, tuple[Tensor, Tensor]]:
+    """Gives the weighted losses of N scans by name, each with 1 where its label is known.
 
-    `logits`: (1, 2, K, J, I), `altered`: (1, 1). A loss whose label is unknown is
-    left out.
+    `logits`: (N, 2, K, J, I), `altered`: (N, 1). Losses and marks are (N,); a loss is 0 where its
+    label is unknown. Their sum is minimised.
     """
-    view = (patch.channels[:, IN_VIEW : IN_VIEW + 1] > 0.5).float()
-    losses: dict[str, Tensor] = {}
-    if patch.foreground_weight > 0.0:
-        loss = foreground_loss(logits[:, FOREGROUND : FOREGROUND + 1], patch, view)
-        losses["foreground"] = patch.foreground_weight * loss
-    if float(patch.counted.sum()) > 0.0:
-        losses["area"] = area_loss(logits[:, AREA : AREA + 1], patch)
-    if patch.altered is not None:
-        target = torch.full_like(altered, float(patch.altered))
-        loss = functional.binary_cross_entropy_with_logits(altered, target)
-        losses["altered"] = ALTERED_WEIGHT * loss
-    return losses
+    known = {
+        "foreground": (patch.foreground_weight > 0.0).float(),
+        "area": (patch.counted.sum(SPACE) > 0.0).float(),
+        "altered": patch.judged,
+    }
+    judgement = functional.binary_cross_entropy_with_logits(
+        altered[:, 0], patch.altered, reduction="none"
+    )
+    losses = {
+        "foreground": patch.foreground_weight
+        * foreground_loss(logits[:, FOREGROUND : FOREGROUND + 1], patch),
+        "area": area_loss(logits[:, AREA : AREA + 1], patch),
+        "altered": ALTERED_WEIGHT * judgement,
+    }
+    return {name: (loss * known[name], known[name]) for name, loss in losses.items()}
 
 
-def foreground_loss(logits: Tensor, patch: Patch, view: Tensor) -> Tensor:
-    """Cross entropy that leans on the skin, plus soft Dice of the whole."""
+def foreground_loss(logits: Tensor, patch: Patch) -> Tensor:
+    """Cross entropy that leans on the skin, plus soft Dice of the whole: (N,)."""
     target = patch.foreground
+    view = (patch.channels[:, IN_VIEW : IN_VIEW + 1] > 0.5).float()
     weight = view * (1.0 + BOUNDARY_WEIGHT * near_boundary(target, view))
-    entropy = functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
-    return entropy / weight.sum().clamp(min=1.0) + dice_loss(logits, target, view)
+    return mean_entropy(logits, target, weight) + dice_loss(logits, target, view)
 
 
 def near_boundary(target: Tensor, view: Tensor) -> Tensor:
@@ -53,19 +57,24 @@ def near_boundary(target: Tensor, view: Tensor) -> Tensor:
 
 
 def area_loss(logits: Tensor, patch: Patch) -> Tensor:
-    """Cross entropy, plus soft Dice where altered, plus the worst cells where not."""
+    """Cross entropy, plus soft Dice where altered, plus the worst cells where not: (N,)."""
     target, counted = patch.area, patch.counted
-    entropy = functional.binary_cross_entropy_with_logits(logits, target, counted, reduction="sum")
-    loss = entropy / counted.sum().clamp(min=1.0)
-    if float((target * counted).sum()) >= SMOOTH_CELLS:
-        return 2.0 * loss + dice_loss(logits, target, counted)
-    worst = logits[counted > 0.5]
-    worst = worst.topk(min(FALSE_AREA_CELLS, worst.numel())).values
-    return 2.0 * loss + FALSE_AREA_WEIGHT * functional.softplus(worst).mean()
+    hidden = logits.masked_fill(counted <= 0.5, -torch.inf).flatten(1)
+    worst = hidden.topk(min(FALSE_AREA_CELLS, hidden.shape[1])).values
+    false_area = FALSE_AREA_WEIGHT * functional.softplus(worst).mean(1)
+    there = (target * counted).sum(SPACE) >= SMOOTH_CELLS
+    overlap = dice_loss(logits, target, counted)
+    return 2.0 * mean_entropy(logits, target, counted) + torch.where(there, overlap, false_area)
+
+
+def mean_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Gives the weighted mean cross entropy of each scan."""
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (entropy * weight).sum(SPACE) / weight.sum(SPACE).clamp(min=1.0)
 
 
 def dice_loss(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """Gives 1 - soft Dice over the counted cells."""
+    """Gives 1 - soft Dice of each scan over its counted cells."""
     p, q = logits.sigmoid() * counted, target * counted
-    overlap = 2.0 * (p * q).sum() + SMOOTH_CELLS
-    return 1.0 - overlap / ((p * p).sum() + (q * q).sum() + SMOOTH_CELLS)
+    overlap = 2.0 * (p * q).sum(SPACE) + SMOOTH_CELLS
+    return 1.0 - overlap / ((p * p).sum(SPACE) + (q * q).sum(SPACE) + SMOOTH_CELLS)

@@ -42,6 +42,8 @@ class ChannelNorm(nn.Module):
         In full precision: PyTorch adds up the gradients of a bfloat16 layer norm's weights in
         bfloat16, which loses most of them.
         """
+        if x.is_cuda:
+            return normalised(x, self.weight, self.bias)
         x = x.float().permute(0, 2, 3, 4, 1)
         x = functional.layer_norm(x, (self.width,), self.weight, self.bias, NORM_EPSILON)
         return x.permute(0, 4, 1, 2, 3)
@@ -78,7 +80,7 @@ class Block(nn.Module):
         h = functional.relu(self.first_norm(convolve(self.first, x)))
         h = self.second_norm(convolve(self.second, h))
         scale, shift = self.scan(self.pool(h, view))[:, :, None, None, None].chunk(2, 1)
-        return functional.relu(x + h * (1.0 + scale) + shift) * view
+        return joined(x, h, scale, shift, view)
 
 
 class Network(nn.Module):
@@ -139,6 +141,26 @@ class Network(nn.Module):
         highest = (area * view - 20.0 * (1.0 - view)).amax((2, 3, 4))
         count = torch.log1p((area.sigmoid() * view).sum((2, 3, 4)))
         return self.scan(torch.cat([deepest, 0.1 * highest, 0.2 * count], 1))
+
+
+def normalised(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Does what `ChannelNorm` does, by sums: on a GPU layer norm takes a block for each voxel."""
+    x = x.float()
+    x = x - x.mean(1, keepdim=True)
+    x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + NORM_EPSILON)
+    shape = (1, -1, 1, 1, 1)
+    return x * weight.view(shape) + bias.view(shape)
+
+
+def joined(x: Tensor, h: Tensor, scale: Tensor, shift: Tensor, view: Tensor) -> Tensor:
+    """Gives the end of a block: what came in plus what was found, scaled by the whole scan."""
+    return functional.relu(x + h * (1.0 + scale) + shift) * view
+
+
+def fuse() -> None:
+    """Lets PyTorch fuse what lies between convolutions: half of a step's time on a GPU."""
+    for name in ("normalised", "joined"):
+        globals()[name] = torch.compile(globals()[name], dynamic=True)
 
 
 def further_blocks(width: int, count: int) -> nn.ModuleList:

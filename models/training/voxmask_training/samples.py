@@ -94,8 +94,10 @@ class Engine:
         work: Path,
         subjects: list[str] | None = None,
         recast_share: float = RECAST_SHARE,
+        pairs_alone: bool = False,
     ):
         self.data, self.work, self.recast_share = data, work, recast_share
+        self.pairs_alone = pairs_alone
         volumes = [v for v in read_volumes(data, work) if v.quality]
         self.volumes = [v for v in volumes if not subjects or v.subject in subjects]
         self.maps = [n for n in LABEL_MAPS if not subjects or n in subjects]
@@ -126,6 +128,8 @@ class Engine:
 
         None where a real tool's result is wanted and `tool_runs` has not been run yet.
         """
+        if self.pairs_alone:
+            return self.pair(rng)
         u = rng.random()
         if u < 0.1:
             return [self.tool_sample(rng)] if self.tool_runs else []
@@ -460,9 +464,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=2000, help="indices 0 to COUNT - 1")
     parser.add_argument("--recast", type=float, default=RECAST_SHARE, help="share of CT as MR")
+    parser.add_argument("--pairs", action="store_true", help="heads with their twins alone")
     parser.add_argument("--subjects", nargs="*", help="only these (default: all)")
     args = parser.parse_args()
-    engine = Engine(args.data, args.work, args.subjects, args.recast)
+    engine = Engine(args.data, args.work, args.subjects, args.recast, args.pairs)
     folder = args.work / "samples"
     done = {p.stem for p in folder.glob(f"*/{args.seed}_*.npz")}
     start, made = time.time(), 0

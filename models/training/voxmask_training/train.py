@@ -2,12 +2,13 @@
 
 `python -m voxmask_training.train --samples DIR --run DIR --fold 0 --hours 8`
 
-One step sees a patch of a scan that nobody altered and one of an altered scan. The
-samples' folder is read again every minute, so the engine may still be writing. A
-checkpoint is written every two minutes and taken up again when the command is
-repeated; the rate falls to 0 when the run has trained for `--hours`. `--initial` starts
-from exported models instead of random weights; `--only` trains one task, from the trunk
-of its file.
+One step sees as many patches of scans that nobody altered as of altered ones, all in a window
+of one size. The samples' folder is read again every minute, so the engine may still be writing;
+it may hold packs (`packs.py`) instead. A checkpoint is written every two minutes and taken up
+again when the command is repeated; the rate falls to 0 when the run has trained for `--hours`,
+or, so that it can be repeated exactly, for `--steps`. `--initial` starts from exported models
+instead of random weights; `--only` trains one task, from the trunk of its file. On a GPU
+(`--device cuda`) a step takes more patches.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import argparse
 import copy
 import csv
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,10 @@ from torch import nn
 
 from .folds import held_out
 from .losses import patch_losses
-from .network import AREA, FOREGROUND, Network
-from .patches import Sample, draw_patch, read_sample
+from .network import AREA, FOREGROUND, Network, fuse
+from .packs import ENDING, read_packs
+from .patches import Sample, read_sample
+from .variation import draw_patch
 from .watch import watch
 from .weights import read_weights
 
@@ -35,12 +38,16 @@ REFRESH_S = 60.0
 CHECKPOINT_S = 120.0
 WATCH_STEPS = 2000
 LOG_STEPS = 50
-WARM_UP_STEPS = 100
-AVERAGE_DECAY = 0.998
-WORST_OF = 5
-TWIN_SHARE = 0.6
+WARM_UP_STEPS = 200
+AVERAGE_DECAY = 0.999
+WORST_OF, WORST_SHARE = 5, 0.3
+TWIN_SHARE = 0.5
+MOST_WATCHED = 200
 UNSEEN_ERROR = 1.0
-USUAL_CELLS, MOST_CELLS, MOST_CELLS_SHARE = 150_000, 530_000, 0.15
+WINDOWS = {(48, 48, 48): 0.4, (48, 64, 48): 0.4, (64, 80, 64): 0.2}
+"""Cells k, j, i of a step's window, and how often it is taken: part of a head twice, a head."""
+STEP_CELLS = {"cpu": 260_000, "cuda": 2_000_000}
+WEIGHT_DECAY = 0.03
 
 
 @dataclass
@@ -49,11 +56,12 @@ class Library:
 
     folder: Path
     held_out: frozenset[str]
+    device: str = "cpu"
     seen: set[Path] = field(default_factory=set)
     intact: list[Sample] = field(default_factory=list)
     altered: list[Sample] = field(default_factory=list)
     twins: dict[str, Sample] = field(default_factory=dict)
-    """Intact scans by the name of the altered sample that was made from them."""
+    """Intact scans by the name of the altered sample that was made from them; on no pile."""
     errors: dict[str, float] = field(default_factory=dict)
     """The last losses of samples on the area and the judgement, by name; on the foreground where
     that alone is trained."""
@@ -67,35 +75,49 @@ class Library:
         for path in sorted(set(self.folder.glob("*/*.npz")) - self.seen):
             self.seen.add(path)
             self.add(read_sample(path))
+        packs = sorted(set(self.folder.glob(f"*{ENDING}")) - self.seen)
+        self.seen |= set(packs)
+        for sample in read_packs(packs):
+            self.add(sample)
         self.refreshed = time.monotonic()
 
     def add(self, sample: Sample) -> None:
-        """Puts a sample on its pile."""
+        """Puts a sample on its pile, in the device's memory."""
+        sample = replace(sample, cells=sample.cells.to(self.device))
         if sample.subject in self.held_out:
-            self.watched.append(sample)
+            if len(self.watched) < MOST_WATCHED:
+                self.watched.append(sample)
         elif sample.altered:
             self.altered.append(sample)
+        elif sample.twin:
+            self.twins[sample.twin] = sample
         else:
             self.intact.append(sample)
-            if sample.twin:
-                self.twins[sample.twin] = sample
 
-    def draw(self, rng: Generator) -> tuple[Sample, Sample]:
-        """Picks an intact and an altered sample for a step.
+    def draw(self, rng: Generator, pairs: int) -> tuple[list[Sample], list[int]]:
+        """Picks intact and altered samples for a step, and which of them are to be varied alike.
 
         Most altered samples that have a twin, the same scan before the alteration, come with it:
         what tells the two apart is the alteration alone.
         """
-        altered = self.pick(self.altered, rng)
-        twin = self.twins.get(altered.name)
-        if twin is not None and rng.random() < TWIN_SHARE:
-            return twin, altered
-        return self.pick(self.intact, rng), altered
+        samples: list[Sample] = []
+        groups: list[int] = []
+        for _ in range(pairs):
+            group = max(groups, default=-1) + 1
+            altered = self.pick(self.altered, rng)
+            twin = self.twins.get(altered.name)
+            if twin is not None and rng.random() < TWIN_SHARE:
+                samples += [altered, twin]
+                groups += [group, group + (twin.cells.shape != altered.cells.shape)]
+            else:
+                samples += [altered, self.pick(self.intact, rng)]
+                groups += [group, group + 1]
+        return samples, groups
 
     def pick(self, pile: list[Sample], rng: Generator) -> Sample:
-        """Picks any sample half of the time, else the worst of a few: most are no longer wrong."""
+        """Picks any sample most of the time, else the worst of a few: most are no longer wrong."""
         choice = [pile[int(n)] for n in rng.integers(len(pile), size=WORST_OF)]
-        if rng.random() < 0.5:
+        if rng.random() >= WORST_SHARE:
             return choice[0]
         return max(choice, key=lambda sample: self.errors.get(sample.name, UNSEEN_ERROR))
 
@@ -135,7 +157,9 @@ class Run:
         self.step, self.trained_s = state["step"], state["trained_s"]
 
 
-def start_run(rate: float, seed: int, initial: Path | None = None, trunk: int = AREA) -> Run:
+def start_run(
+    rate: float, seed: int, initial: Path | None = None, trunk: int = AREA, device: str = "cpu"
+) -> Run:
     """Makes a network with random weights, or those of exported models, and what trains it.
 
     `trunk`: the head whose file the trunk comes from.
@@ -144,67 +168,74 @@ def start_run(rate: float, seed: int, initial: Path | None = None, trunk: int = 
     network = Network()
     if initial:
         network.load_state_dict(read_weights(initial, trunk))
-    network = network.to(memory_format=torch.channels_last_3d)
+    network = network.to(device, memory_format=torch.channels_last_3d)
     average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True
+    )
     return Run(network, average, optimizer, np.random.default_rng(seed))
 
 
 def take_step(run: Run, library: Library, rate: float, only: str | None = None) -> dict[str, float]:
-    """Takes one step on one intact and one altered scan, for one task or both; gives the losses."""
+    """Takes one step on intact and altered scans, for one task or both; gives the losses."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    sums: dict[str, float] = {}
-    patches: list[str] = []
-    pair = library.draw(run.rng)
-    twin = pair[1] if pair[0].twin == pair[1].name else None
-    large = run.rng.random() < MOST_CELLS_SHARE
-    most_cells = MOST_CELLS if large else USUAL_CELLS
-    seeds = run.rng.integers(2**63, size=2)
-    for altered, sample in enumerate(pair):
-        patches.append(f"{sample.subject} {sample.kind}")
-        rng = np.random.default_rng(seeds[altered if twin is None else 0])
-        patch = draw_patch(sample, rng, most_cells, None if altered else twin)
-        channels = patch.channels.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, scan = run.network(channels)
-        losses = patch_losses(logits.float(), scan.float(), patch)
-        losses = {
-            name: loss
-            for name, loss in losses.items()
-            if only is None or (name == "foreground") == (only == "foreground")
-        }
-        hard = [float(v.detach()) for k, v in losses.items() if only or k != "foreground"]
-        library.errors[sample.name] = sum(hard)
-        if losses:
-            (torch.stack(list(losses.values())).sum() / 2.0).backward()
-        for name, loss in losses.items():
-            key = f"{name}_{'altered' if altered else 'intact'}"
-            sums[key] = float(loss.detach())
-        sums["cells"] = sums.get("cells", 0.0) + patch.area.numel()
+    windows = list(WINDOWS)
+    window = windows[int(run.rng.choice(len(windows), p=list(WINDOWS.values())))]
+    pairs = max(1, STEP_CELLS[library.device] // (2 * int(np.prod(window))))
+    samples, groups = library.draw(run.rng, pairs)
+    patch = draw_patch(samples, groups, run.rng, window)
+    with torch.autocast(library.device, torch.bfloat16):
+        logits, scan = run.network(patch.channels)
+    losses = {
+        name: loss
+        for name, loss in patch_losses(logits.float(), scan.float(), patch).items()
+        if only is None or (name == "foreground") == (only == "foreground")
+    }
+    torch.stack([loss for loss, _ in losses.values()]).sum(0).mean().backward()
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
-    sums["gradient"] = float(norm)
-    if torch.isfinite(norm):
+    found = torch.stack([part for pair in losses.values() for part in pair]).detach()
+    values = torch.cat([found.flatten(), norm[None]]).tolist()  # the only wait for the device
+    found, norm = np.reshape(values[:-1], found.shape), values[-1]
+    if np.isfinite(norm):
         run.optimizer.step()
     else:
+        patches = [f"{sample.subject} {sample.kind}" for sample in samples]
         print(f"step {run.step}: no finite gradient, left out: {patches}", flush=True)
     run.optimizer.zero_grad()
     run.step += 1
     follow(run)
+    sums = {"patches": float(len(samples)), "gradient": norm}
+    altered = np.array([sample.altered for sample in samples])
+    hard = np.zeros(len(samples))
+    for n, name in enumerate(losses):
+        loss, known = found[2 * n], found[2 * n + 1] > 0
+        hard += loss * (only is not None or name != "foreground")
+        for word, mine in (("altered", altered & known), ("intact", ~altered & known)):
+            if mine.any():
+                sums[f"{name}_{word}"] = float(loss[mine].mean())
+    library.errors |= {sample.name: float(h) for sample, h in zip(samples, hard, strict=True)}
     return sums
 
 
 def follow(run: Run) -> None:
     """Moves the averaged weights towards the current ones."""
     decay = min(AVERAGE_DECAY, (1 + run.step) / (10 + run.step))
+    slow, fast = (list(network.parameters()) for network in (run.average, run.network))
     with torch.no_grad():
-        for slow, fast in zip(run.average.parameters(), run.network.parameters(), strict=True):
-            slow.lerp_(fast, 1.0 - decay)
+        torch._foreach_lerp_(slow, fast, 1.0 - decay)
 
 
-def rate_at(run: Run, peak: float, hours: float) -> float:
+def done(run: Run, options: argparse.Namespace) -> float:
+    """Gives the share of the training that is over."""
+    if options.steps:
+        return run.step / options.steps
+    return run.trained_s / (options.hours * 3600.0)
+
+
+def rate_at(run: Run, peak: float, share: float) -> float:
     """Gives the learning rate: a short warm-up, then a cosine down to 0."""
-    done = min(run.trained_s / (hours * 3600.0), 1.0)
+    done = min(share, 1.0)
     return peak * min(1.0, (run.step + 1) / WARM_UP_STEPS) * 0.5 * float(1.0 + np.cos(np.pi * done))
 
 
@@ -224,7 +255,7 @@ class Curve:
         """Appends `step,hours,name,value` rows and prints them on one line."""
         row = {name: float(np.mean(v)) for name, v in sorted(self.values.items())}
         row |= {"rate": rate, "intact": len(library.intact)}
-        row |= {"altered": len(library.altered)}
+        row |= {"altered": len(library.altered), "twins": len(library.twins)}
         append_rows(self.path, run, row)
         self.values.clear()
 
@@ -245,9 +276,9 @@ def train(run: Run, library: Library, options: argparse.Namespace) -> None:
     curve = Curve(options.run / "curve.csv")
     checkpoint = options.run / "checkpoint.pt"
     saved = clock = time.monotonic()
-    while run.trained_s < options.hours * 3600.0:
+    while (share := done(run, options)) < 1.0:
         library.refresh()
-        rate = rate_at(run, options.rate, options.hours)
+        rate = rate_at(run, options.rate, share)
         curve.add(take_step(run, library, rate, options.only))
         now = time.monotonic()
         run.trained_s += now - clock
@@ -268,21 +299,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True, help="checkpoint and curve")
-    parser.add_argument("--fold", type=int, default=0, help="subjects held out")
+    parser.add_argument("--fold", default="0", help="subjects held out; none: every subject trains")
     parser.add_argument("--initial", type=Path, help="folder of exported models to start from")
     parser.add_argument("--only", choices=["foreground", "area"], help="train one task")
     parser.add_argument("--hours", type=float, default=8.0, help="training time")
+    parser.add_argument("--steps", type=int, help="instead of a time")
+    parser.add_argument("--device", choices=sorted(STEP_CELLS), default="cpu")
+    parser.add_argument("--fuse", action="store_true", help="compile parts of the network first")
     parser.add_argument("--rate", type=float, default=2e-3, help="highest rate")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.backends.cudnn.benchmark = True
+    if options.fuse:
+        fuse()
     options.run.mkdir(parents=True, exist_ok=True)
     trunk = FOREGROUND if options.only == "foreground" else AREA
-    run = start_run(options.rate, options.seed, options.initial, trunk)
+    run = start_run(options.rate, options.seed, options.initial, trunk, options.device)
     if (options.run / "checkpoint.pt").exists():
         run.load(options.run / "checkpoint.pt")
-    library = Library(options.samples, held_out(options.fold))
+    library = Library(options.samples, held_out(options.fold), options.device)
     train(run, library, options)
 
 

@@ -37,7 +37,8 @@ def watch(network: nn.Module, samples: list[Sample]) -> dict[str, float]:
 def score(network: nn.Module, sample: Sample) -> dict[str, float]:
     """Scores one sample: coarse Dice, false area [ml], right or wrong on `altered`."""
     patch = whole_patch(sample)
-    logits, scan = network(patch.channels)
+    with torch.autocast(patch.channels.device.type, torch.bfloat16):
+        logits, scan = network(patch.channels)
     view = patch.channels[:, IN_VIEW : IN_VIEW + 1] > 0.5
     result: dict[str, float] = {}
     if sample.foreground_weight >= HEADLINE_WEIGHT:

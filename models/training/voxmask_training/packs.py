@@ -1,0 +1,151 @@
+"""Packs samples into few files, for training on another machine.
+
+    python -m voxmask_training.packs --samples DIR --output DIR [--pack-mb 40]
+
+A pack holds samples in a random order (of a seed), an altered one beside its twin, as the bytes
+that training keeps (`patches.stored`). `train --samples DIR` reads packs as well as samples.
+Scans of more than MOST_CELLS are cut at their largest axis, at a random place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bz2
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .patches import CT, IN_VIEW, Sample, read_sample, some_area_cells
+
+MOST_CELLS = 400_000
+ENDING = ".pack"
+FIELDS = ("name", "subject", "region", "kind", "altered", "twin", "foreground_weight", "area_known")
+STORED = [n for n in range(8) if n != CT]
+"""Layers that a pack holds: the view and `is_ct` tell the other."""
+TOGETHER = 24
+"""Samples that one process compresses together."""
+
+
+def cut(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Narrows a large scan."""
+    cells = sample.cells.numpy()
+    while cells[0].size > MOST_CELLS:
+        axis = int(np.argmax(cells.shape[1:])) + 1
+        rest = cells[0].size // cells.shape[axis]
+        length = max(MOST_CELLS // rest, cells.shape[axis] // 2)
+        first = int(rng.integers(cells.shape[axis] - length + 1))
+        cells = cells.take(range(first, first + length), axis)
+    whole = torch.from_numpy(np.ascontiguousarray(cells))
+    return replace(sample, cells=whole, area_cells=some_area_cells(cells))
+
+
+def packed(paths: list[Path], seed: int) -> bytes:
+    """Packs some samples: a line of JSON for each, an empty line, their bytes layer by layer.
+
+    A twin holds the differences from its altered sample, which comes before it.
+    """
+    rng = np.random.default_rng(seed)
+    lines, bodies = [], []
+    altered: dict[str, np.ndarray] = {}
+    for path in paths:
+        sample = read_sample(path)
+        sample = sample if sample.altered or sample.twin else cut(sample, rng)
+        cells = sample.cells.numpy()
+        altered[sample.name] = cells
+        other = altered.get(sample.twin)
+        differs = other is not None and other.shape == cells.shape
+        facts = {name: getattr(sample, name) for name in FIELDS}
+        facts |= {"shape": cells.shape, "is_ct": sample.is_ct, "differs": differs}
+        lines.append(json.dumps(facts))
+        bodies.append(cells - other if differs else cells)
+    text = "\n".join(lines) + "\n\n"
+    layers = (body[layer].tobytes() for layer in STORED for body in bodies)
+    return bz2.compress(text.encode() + b"".join(layers))
+
+
+def read_pack(data: bytes) -> Iterator[Sample]:
+    """Gives the samples of a pack's part."""
+    text, body = bz2.decompress(data).split(b"\n\n", 1)
+    facts = [json.loads(line) for line in text.splitlines()]
+    cells = [np.zeros(fact.pop("shape"), np.uint8) for fact in facts]
+    start = 0
+    for layer in STORED:
+        for one in cells:
+            count = one[layer].size
+            one[layer] = np.frombuffer(body, np.uint8, count, start).reshape(one[layer].shape)
+            start += count
+    altered: dict[str, np.ndarray] = {}
+    for fact, one in zip(facts, cells, strict=True):
+        if fact.pop("differs"):
+            one += altered[fact["twin"]]
+        one[CT] = (one[IN_VIEW] > 0) * fact["is_ct"]
+        altered[fact["name"]] = one
+        yield Sample(**fact, cells=torch.from_numpy(one), area_cells=some_area_cells(one))
+
+
+def read_packs(paths: list[Path]) -> Iterator[Sample]:
+    """Gives the samples of packs, in their order, decompressed by several threads."""
+    parts = []
+    for path in paths:
+        data = path.read_bytes()
+        while data:
+            length = int.from_bytes(data[:4], "little")
+            parts.append(data[4 : 4 + length])
+            data = data[4 + length :]
+    with ThreadPool(os.cpu_count()) as pool:
+        for samples in pool.imap(lambda part: list(read_pack(part)), parts):
+            yield from samples
+
+
+def groups_of(paths: list[Path], rng: np.random.Generator) -> list[list[Path]]:
+    """Deals samples out at random, a twin beside its altered sample."""
+    names: dict[str, list[Path]] = {}
+    for path in sorted(paths):
+        names.setdefault(path.stem.removesuffix("_before"), []).append(path)
+    order = list(names.values())
+    groups: list[list[Path]] = [[]]
+    for n in rng.permutation(len(order)):
+        if len(groups[-1]) >= TOGETHER:
+            groups.append([])
+        groups[-1] += order[n]
+    return groups
+
+
+def main() -> None:
+    """Writes the packs."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--samples", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--pack-mb", type=float, default=40.0, help="size of a file")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    paths = list(options.samples.glob("*/*.npz"))
+    groups = groups_of(paths, np.random.default_rng(options.seed))
+    pack, number, count = b"", 0, 0
+
+    def write() -> None:
+        (options.output / f"{number:02d}{ENDING}").write_bytes(pack)
+        print(f"pack {number}: {len(pack) / 1e6:.1f} MB, {count} samples so far", flush=True)
+
+    with ProcessPoolExecutor(options.processes) as workers:
+        seeds = range(options.seed, options.seed + len(groups))
+        for group, part in zip(groups, workers.map(packed, groups, seeds), strict=True):
+            if pack and len(pack) + len(part) + 4 > options.pack_mb * 1e6:
+                write()
+                pack, number = b"", number + 1
+            pack += len(part).to_bytes(4, "little") + part
+            count += len(group)
+    write()
+
+
+if __name__ == "__main__":
+    main()
