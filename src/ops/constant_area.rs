@@ -138,12 +138,9 @@ pub fn snap(
         return rough;
     }
     let constant = equal_to(image, fill.value);
-    let solid = solid(&constant);
-    let near = rough_area(
-        image,
-        logits,
-        (rule.probability / (1.0 - rule.probability)).ln(),
-    );
+    let unlikely = (rule.probability / (1.0 - rule.probability)).ln();
+    let near = rough_area(image, logits, unlikely);
+    let solid = solid_of_fill(&constant, &near);
     let mut area = if air_is_constant(fill.value) {
         joined(&solid, |n| near.voxels[n])
     } else {
@@ -238,8 +235,34 @@ pub fn equal_to(image: &Image, value: f32) -> Mask {
 /// A voxel is solid when most of its 3×3×3 neighbourhood is constant: more than this share.
 const SOLID_SHARE: f32 = 0.55;
 
-/// Constant voxels in constant surroundings; chance zeros in noise are none.
-fn solid(constant: &Mask) -> Mask {
+/// Where noise is cut off at the fill's value (CT air at -1024 HU, dark MR air at 0), much of it holds
+/// that value, and solid is what is constant all around.
+const WHOLE_SHARE: f32 = 0.99;
+
+/// Away from the area a value is chance where it holds more than the first share of the voxels, and
+/// less than the second share of them is constant all around.
+const CHANCE_COMMON: f64 = 0.002;
+const CHANCE_WHOLE: f64 = 0.5;
+
+/// Solid voxels of a fill, by how its value occurs away from the area.
+fn solid_of_fill(constant: &Mask, near: &Mask) -> Mask {
+    let whole = solid(constant, WHOLE_SHARE);
+    let voxels = constant.voxels.par_iter().zip(&whole.voxels);
+    let (away, holding, inside) = voxels
+        .zip(&near.voxels)
+        .filter(|(_, near)| **near == 0)
+        .map(|((&constant, &whole), _)| (1_u64, u64::from(constant), u64::from(whole)))
+        .reduce(|| (0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
+    let common = holding as f64 > CHANCE_COMMON * away as f64;
+    if common && (inside as f64) < CHANCE_WHOLE * holding as f64 {
+        return whole;
+    }
+    solid(constant, SOLID_SHARE)
+}
+
+/// Constant voxels of whose surroundings more than `share` is constant; chance zeros in noise are
+/// none.
+fn solid(constant: &Mask, share: f32) -> Mask {
     let spacing = constant.geometry.spacing().mm();
     let finest = spacing.iter().copied().fold(f64::INFINITY, f64::min);
     // Along an axis of thick slices the neighbour is another place, and does not count.
@@ -271,7 +294,7 @@ fn solid(constant: &Mask) -> Mask {
                     let around = window(i, ni, axes[0]);
                     let total = (lines * around.len()) as f32;
                     let found: u32 = sums[around].iter().map(|&s| u32::from(s)).sum();
-                    plane[i + ni * j] = here[i] & u8::from(found as f32 > SOLID_SHARE * total);
+                    plane[i + ni * j] = here[i] & u8::from(found as f32 > share * total);
                 }
             }
         });
@@ -391,6 +414,19 @@ mod tests {
         for index in [[2, 20, 2], [15, 20, 2], [20, 20, 20]] {
             assert_eq!(found.voxels[truth.offset(index)], 0, "{index:?}");
         }
+    }
+
+    #[test]
+    fn noise_that_is_cut_off_at_the_fill_is_no_part_of_it() {
+        // Half of the other voxels hold the fill's value by chance.
+        let truth = blanked();
+        let image = scan(|n| truth.voxels[n] != 0 || noise(n) < 5);
+        let logits = logits(&image, 26.0);
+        let rough = rough_area(&image, &logits, 0.0);
+        let found = snap(&image, &logits, rough, |_| false, &RULE);
+        // A layer beside it joins, where it holds the value.
+        let blanked = truth.voxels.iter().filter(|v| **v != 0).count();
+        assert!(differing(&found, &truth) < blanked / 20);
     }
 
     #[test]
