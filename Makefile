@@ -47,6 +47,11 @@ check-models: $(MODELS)/ready
 test-faults: setup
 	cargo test --locked --test faults -- --include-ignored --test-threads 2
 
+# The CPU against an NVIDIA GPU; ORT_DYLIB_PATH names ONNX Runtime's GPU build, LD_LIBRARY_PATH CUDA's
+# and cuDNN's folders.
+check-gpu: setup
+	cargo test --locked --release --test steps -- --ignored --nocapture a_gpu_gives_the_masks_of_the_cpu
+
 # Every fuzz target for TIME seconds; needs a nightly compiler. ONLY names some of them.
 fuzz: target/tools/bin/cargo-fuzz
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" bash fuzz/run.sh $(or $(TIME),60) $(ONLY)
@@ -170,5 +175,5 @@ target/tools/bin/cargo-fuzz:
 	cargo install --quiet --locked --debug --root target/tools --version 0.13.1 cargo-fuzz
 
 .PHONY: setup demo picture test test-workflows lint schemas bench bench-cohort sweep site-check pilot \
-  loaders nnssl parity check-models test-faults compare fuzz sbom reproducible \
+  loaders nnssl parity check-models check-gpu test-faults compare fuzz sbom reproducible \
   train evaluate flags fine-tune

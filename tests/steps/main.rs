@@ -8,6 +8,7 @@ mod common;
 mod chain;
 mod collect;
 mod crop_patches;
+mod gpu;
 mod prepare;
 mod qa_metrics;
 mod resample;
