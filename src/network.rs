@@ -27,35 +27,30 @@ use mirror::{combinations, mirror};
 pub use normalize::{Modality, Normalization};
 use session::Session;
 
-/// The networks that voxmask brings along, by what they segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shipped {
-    /// Anatomy against air, table and padding.
-    Foreground,
-    /// Voxels that a de-identification tool altered.
-    AnonymizationArea,
+/// A network that voxmask brings along.
+///
+/// Each is a constant that a step names, not a choice made at run time, so that an executable holds none
+/// but those that it uses.
+#[derive(Clone, Copy)]
+pub struct Shipped {
+    name: &'static str,
+    card: &'static [u8],
+    weights: &'static [u8],
 }
 
 impl Shipped {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Foreground => "foreground",
-            Self::AnonymizationArea => "anonymization-area",
-        }
-    }
-
-    fn files(self) -> (&'static [u8], &'static [u8]) {
-        match self {
-            Self::Foreground => (
-                include_bytes!("../models/foreground/card.json"),
-                include_bytes!("../models/foreground/model.onnx"),
-            ),
-            Self::AnonymizationArea => (
-                include_bytes!("../models/anonymization-area/card.json"),
-                include_bytes!("../models/anonymization-area/model.onnx"),
-            ),
-        }
-    }
+    /// Anatomy against air, table and padding.
+    pub const FOREGROUND: Self = Self {
+        name: "foreground",
+        card: include_bytes!("../models/foreground/card.json"),
+        weights: include_bytes!("../models/foreground/model.onnx"),
+    };
+    /// Voxels that a de-identification tool altered.
+    pub const ANONYMIZATION_AREA: Self = Self {
+        name: "anonymization-area",
+        card: include_bytes!("../models/anonymization-area/card.json"),
+        weights: include_bytes!("../models/anonymization-area/model.onnx"),
+    };
 }
 
 /// A network: weights that are loaded, and the card that says how to use them.
@@ -106,17 +101,16 @@ pub struct Prediction {
 }
 
 impl Network {
-    /// Loads weights with their card, which must be for what the shipped network is for.
+    /// Loads weights with their card, which must be for `purpose`: a shipped network's name.
     ///
     /// # Errors
     /// Exit 69 when ONNX Runtime, the weights or the device cannot be used, or when the card is for
     /// something else.
-    fn load(card: Card, weights: &[u8], shipped: Shipped, context: &Context) -> Result<Self> {
-        if card.name != shipped.name() {
+    fn load(card: Card, weights: &[u8], purpose: &str, context: &Context) -> Result<Self> {
+        if card.name != purpose {
             return Err(Error::Unavailable(format!(
                 "the model card is for {:?}, not for {:?}",
-                card.name,
-                shipped.name()
+                card.name, purpose
             )));
         }
         let session = Session::load(weights, context)?;

@@ -59,8 +59,8 @@ impl Networks {
             })
         };
         Ok(Self {
-            foreground: pool(Shipped::Foreground, config.foreground_choice())?,
-            area: pool(Shipped::AnonymizationArea, config.area_choice())?,
+            foreground: pool(Shipped::FOREGROUND, config.foreground_choice())?,
+            area: pool(Shipped::ANONYMIZATION_AREA, config.area_choice())?,
         })
     }
 

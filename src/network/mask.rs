@@ -36,9 +36,8 @@ impl MaskNetwork {
     /// knows, or a label or mirroring without such a network.
     pub fn load(choice: &Choice, shipped: Shipped, context: &Context) -> Result<Self> {
         let Some(folder) = &choice.folder else {
-            let (json, weights) = shipped.files();
-            let card = AnyCard::parse(json, "the shipped network")?;
-            return choice.coarse_grid(card, weights, shipped, context);
+            let card = AnyCard::parse(shipped.card, "the shipped network")?;
+            return choice.coarse_grid(card, shipped.weights, shipped.name, context);
         };
         let card = AnyCard::of_folder(folder)?;
         let weights = card.read_weights(folder)?;
@@ -52,7 +51,7 @@ impl MaskNetwork {
                 Ok(Self::Windows(Box::new(network)))
             }
             card @ AnyCard::CoarseGrid(_) => {
-                choice.coarse_grid(card, &weights.concat(), shipped, context)
+                choice.coarse_grid(card, &weights.concat(), shipped.name, context)
             }
         }
     }
@@ -79,7 +78,7 @@ impl Choice {
         &self,
         card: AnyCard,
         weights: &[u8],
-        shipped: Shipped,
+        purpose: &str,
         context: &Context,
     ) -> Result<MaskNetwork> {
         if self.label.is_some() || self.mirroring == Mirroring::On {
@@ -89,8 +88,8 @@ impl Choice {
                     .to_owned(),
             ));
         }
-        let card = card.into_coarse_grid(shipped.name())?;
-        let network = Network::load(card, weights, shipped, context)?;
+        let card = card.into_coarse_grid(purpose)?;
+        let network = Network::load(card, weights, purpose, context)?;
         Ok(MaskNetwork::CoarseGrid(Box::new(network)))
     }
 }

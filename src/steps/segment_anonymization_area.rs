@@ -119,7 +119,7 @@ impl Step for SegmentAnonymizationArea {
 
     fn run(config: &Config, context: &Context) -> Result<Report> {
         context.stage("reading the scan and the network");
-        match MaskNetwork::load(&config.choice(), Shipped::AnonymizationArea, context)? {
+        match MaskNetwork::load(&config.choice(), Shipped::ANONYMIZATION_AREA, context)? {
             MaskNetwork::CoarseGrid(network) => run_coarse_grid(config, *network, context),
             MaskNetwork::Windows(network) => run_windows(config, *network, context),
         }

@@ -109,7 +109,7 @@ impl Step for SegmentForeground {
 
     fn run(config: &Config, context: &Context) -> Result<Report> {
         context.stage("reading the scan and the network");
-        match MaskNetwork::load(&config.choice(), Shipped::Foreground, context)? {
+        match MaskNetwork::load(&config.choice(), Shipped::FOREGROUND, context)? {
             MaskNetwork::CoarseGrid(network) => run_coarse_grid(config, *network, context),
             MaskNetwork::Windows(network) => run_windows(config, *network, context),
         }
