@@ -169,7 +169,10 @@ fn refusal(why: String) -> Error {
 
 /// Why `--device cuda` cannot be had.
 fn no_gpu(why: &str) -> String {
-    let remedy = if why.contains("cannot open shared object file") {
+    let remedy = if why.contains("libcuda.so.1: cannot open") {
+        "; that library is of NVIDIA's driver, which this machine lacks or this container was not \
+         given (docker --gpus all, apptainer --nv)"
+    } else if why.contains("cannot open shared object file") {
         "; LD_LIBRARY_PATH must lead to NVIDIA's libraries (CUDA, cuDNN), of the version that this \
          build of ONNX Runtime wants"
     } else if why.contains("not enabled in this build") {
@@ -389,6 +392,8 @@ mod tests {
         let said = no_gpu(cause(line));
         assert!(said.contains("used: Failed to load library a.so with error: libcurand.so.10"));
         assert!(said.contains("LD_LIBRARY_PATH") && !said.contains("ORT_DYLIB_PATH"));
+        let said = no_gpu(&cause(line).replace("libcurand.so.10", "libcuda.so.1"));
+        assert!(said.contains("driver") && !said.contains("LD_LIBRARY_PATH"));
         let said = no_gpu("CUDA execution provider is not enabled in this build.");
         assert!(said.contains("ORT_DYLIB_PATH") && !said.contains("LD_LIBRARY_PATH"));
         assert_eq!(cause("no device : none"), "no device : none");
