@@ -19,18 +19,24 @@ engine = {runtime = "runc", cgroup_manager = "cgroupfs", events_logger = "file"}
 CONF
 export CONTAINERS_CONF=$base/containers.conf
 
-podman image exists localhost/debian:bookworm-slim && exit 0
-if [ ! -s "$base/debian.tar" ]; then
+# An image of an older recipe is made anew.
+recipe=$(sha256sum "$0" | cut -d' ' -f1)
+image=localhost/debian:bookworm-slim
+[ "$(podman image inspect --format '{{ index .Labels "recipe" }}' "$image" 2> /dev/null)" != "$recipe" ] || exit 0
+if [ ! -s "$base/debian.tar" ] || [ "$(cat "$base/recipe" 2> /dev/null)" != "$recipe" ]; then
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | head -n 1)
     exclude=()
     for path in man info doc locale; do
         exclude+=("--dpkgopt=path-exclude=/usr/share/$path/*")
     done
     exclude+=(--dpkgopt=path-include='/usr/share/doc/*/copyright')
+    # Without the hook apt takes usrmerge, and with it 50 MB of Perl that Debian's own slim image has not.
     mmdebstrap --quiet --variant=minbase --mode=root "${exclude[@]}" \
+        --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
         --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/* "$1"/var/log/*' \
         bookworm "$base/partial.tar" \
         "deb $mirror bookworm main" "deb ${mirror%debian/}debian-security bookworm-security main"
     mv "$base/partial.tar" "$base/debian.tar"
+    echo "$recipe" > "$base/recipe"
 fi
-podman import --quiet --change 'CMD ["bash"]' "$base/debian.tar" localhost/debian:bookworm-slim > /dev/null
+podman import --quiet --change 'CMD ["bash"]' --change "LABEL recipe=$recipe" "$base/debian.tar" "$image" > /dev/null
