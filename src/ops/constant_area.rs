@@ -235,14 +235,11 @@ pub fn equal_to(image: &Image, value: f32) -> Mask {
 /// A voxel is solid when most of its 3×3×3 neighbourhood is constant: more than this share.
 const SOLID_SHARE: f32 = 0.55;
 
-/// Where noise is cut off at the fill's value (CT air at -1024 HU, dark MR air at 0), much of it holds
-/// that value, and solid is what is constant all around.
+/// Where noise is cut off at the fill's value (CT air at -1024 HU), solid is what is constant all
+/// around: where more than one share of the voxels away from the area, and less than the other of
+/// these all around, hold it.
 const WHOLE_SHARE: f32 = 0.99;
-
-/// Away from the area a value is chance where it holds more than the first share of the voxels, and
-/// less than the second share of them is constant all around.
-const CHANCE_COMMON: f64 = 0.002;
-const CHANCE_WHOLE: f64 = 0.5;
+const CHANCE_SHARES: [f64; 2] = [0.002, 0.5];
 
 /// Solid voxels of a fill, by how its value occurs away from the area.
 fn solid_of_fill(constant: &Mask, near: &Mask) -> Mask {
@@ -253,8 +250,8 @@ fn solid_of_fill(constant: &Mask, near: &Mask) -> Mask {
         .filter(|(_, near)| **near == 0)
         .map(|((&constant, &whole), _)| (1_u64, u64::from(constant), u64::from(whole)))
         .reduce(|| (0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
-    let common = holding as f64 > CHANCE_COMMON * away as f64;
-    if common && (inside as f64) < CHANCE_WHOLE * holding as f64 {
+    let [common, all_around] = CHANCE_SHARES;
+    if holding as f64 > common * away as f64 && (inside as f64) < all_around * holding as f64 {
         return whole;
     }
     solid(constant, SOLID_SHARE)
