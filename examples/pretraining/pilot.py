@@ -27,7 +27,7 @@ ARMS = {
 }
 SCRATCH = "not pre-trained"
 # Patches of each held-out scan that errors are measured on.
-WATCHED = 8
+WATCHED = 32
 
 
 def main() -> None:
