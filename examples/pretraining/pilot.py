@@ -37,7 +37,7 @@ def main() -> None:
     started = time.monotonic()
     scans = read_scans(voxmask, options)
     held_out = scans[::3] if len(scans) > 2 else []
-    training = [scan for n, scan in enumerate(scans) if n % 3]
+    training = [scan for n, scan in enumerate(scans) if n % 3][: options.training]
     if not held_out or not training:
         raise SystemExit(f"{options.data}: holds {len(scans)} usable scans; three are needed")
     watched = watch(held_out, options)
@@ -72,6 +72,7 @@ def arguments() -> argparse.Namespace:
     add("--patch", type=int, default=32, help="side of a patch [voxels], a multiple of 8")
     add("--spacing", type=float, default=3.0, help="spacing that is trained at [mm]")
     add("--limit", type=int, default=12, help="scans to take at most")
+    add("--training", type=int, help="of these, scans to train on at most")
     add("--threads", type=int, default=1, help="threads of PyTorch")
     return parser.parse_args()
 
