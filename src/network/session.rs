@@ -144,7 +144,6 @@ fn cuda() -> ort::ep::CUDA {
         // would differ from those of the CPU.
         .with_tf32(false)
         // A process sees one scan, and trying every way to convolve would cost more than it gains.
-        // What wins such a trial also changes from run to run, and the last bits with it.
         .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
         // Doubling what is held takes memory from others on the card and gains nothing: every window
         // asks for the same.

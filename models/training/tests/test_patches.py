@@ -149,3 +149,7 @@ def test_a_pack_gives_back_its_samples(folder: Path, monkeypatch: pytest.MonkeyP
         assert (found[name].twin, found[name].altered) == (expected.twin, expected.altered)
     # The large one, of 100×30×40 cells, is cut along its longest axis.
     assert found["1_1"].cells.shape == (8, 40, 30, 75)
+    # Bytes that mean something else now are refused, not read wrongly.
+    monkeypatch.setattr(packs, "STEPS", (1.0,) * 8)
+    with pytest.raises(ValueError, match="pack again"):
+        list(packs.read_packs(sorted((folder / "packs").glob("*.pack"))))

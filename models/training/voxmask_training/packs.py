@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .patches import CT, IN_VIEW, Sample, read_sample, some_area_cells
+from .patches import CT, IN_VIEW, STEPS, Sample, read_sample, some_area_cells
 
 MOST_CELLS = 400_000
 ENDING = ".pack"
@@ -62,7 +62,7 @@ def packed(paths: list[Path], seed: int) -> bytes:
         other = altered.get(sample.twin)
         differs = other is not None and other.shape == cells.shape
         facts = {name: getattr(sample, name) for name in FIELDS}
-        facts |= {"shape": cells.shape, "is_ct": sample.is_ct, "differs": differs}
+        facts |= {"shape": cells.shape, "is_ct": sample.is_ct, "differs": differs, "steps": STEPS}
         lines.append(json.dumps(facts))
         bodies.append(cells - other if differs else cells)
     text = "\n".join(lines) + "\n\n"
@@ -71,9 +71,11 @@ def packed(paths: list[Path], seed: int) -> bytes:
 
 
 def read_pack(data: bytes) -> Iterator[Sample]:
-    """Gives the samples of a pack's part."""
+    """Gives the samples of a pack's part; ValueError where its bytes are of other steps."""
     text, body = bz2.decompress(data).split(b"\n\n", 1)
     facts = [json.loads(line) for line in text.splitlines()]
+    if any(fact.pop("steps", None) != list(STEPS) for fact in facts):
+        raise ValueError("packed with other steps of the layers (patches.STEPS): pack again")
     cells = [np.zeros(fact.pop("shape"), np.uint8) for fact in facts]
     start = 0
     for layer in STORED:

@@ -235,8 +235,8 @@ def done(run: Run, options: argparse.Namespace) -> float:
 
 def rate_at(run: Run, peak: float, share: float) -> float:
     """Gives the learning rate: a short warm-up, then a cosine down to 0."""
-    done = min(share, 1.0)
-    return peak * min(1.0, (run.step + 1) / WARM_UP_STEPS) * 0.5 * float(1.0 + np.cos(np.pi * done))
+    fall = 0.5 * float(1.0 + np.cos(np.pi * min(share, 1.0)))
+    return peak * min(1.0, (run.step + 1) / WARM_UP_STEPS) * fall
 
 
 class Curve:
