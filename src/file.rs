@@ -150,12 +150,11 @@ fn descriptor_path(file: &File) -> PathBuf {
 
 fn publish_unnamed(file: &File, path: &Path, overwrite: bool) -> io::Result<()> {
     match link(file, path) {
-        Err(e) if overwrite && e.kind() == io::ErrorKind::AlreadyExists => {}
-        done => return done,
+        Err(e) if overwrite && e.kind() == io::ErrorKind::AlreadyExists => {
+            drafts::rename_over(path, |name| link(file, name))
+        }
+        done => done,
     }
-    // A link never replaces, a rename does: link under a name of our own first.
-    let beside = drafts::name(folder_of(path), |name| link(file, name))?;
-    beside.into_temp_path().persist(path).map_err(|e| e.error)
 }
 
 fn link(file: &File, path: &Path) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! Drafts: hidden siblings of what they will become, under names that say so.
 //!
 //! A draft goes away with what made it: when it is dropped, or through [`remove_all`] where a process ends
-//! without unwinding. After SIGKILL it stays, and [`remove_abandoned`] takes it away at the next run: a
-//! living draft is locked, and the kernel unlocks it with the end of its process.
+//! without unwinding, after which no other is made. After SIGKILL it stays, and [`remove_abandoned`] takes
+//! it away at the next run: a living draft is locked, and the kernel unlocks it with the end of its process.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -14,11 +14,13 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
+use super::folder_of;
+
 const PREFIX: &str = ".voxmask-";
 const SUFFIX: &str = ".part";
 
-/// Drafts of this process that have a name.
-static LIVING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// Drafts of this process that have a name; `None` once they were removed because it is ending.
+static LIVING: Mutex<Option<Vec<PathBuf>>> = Mutex::new(Some(Vec::new()));
 
 /// True for the name of a draft.
 pub fn is_draft(name: &str) -> bool {
@@ -37,20 +39,34 @@ pub(super) struct Draft<T> {
 struct Listed(PathBuf);
 
 impl Listed {
-    fn new(path: &Path) -> Self {
-        living().push(path.to_owned());
-        Self(path.to_owned())
+    /// Lists what `make` makes before anybody else can look: a signal in between would leave it behind.
+    fn made<T>(
+        make: impl FnOnce() -> io::Result<T>,
+        path: fn(&T) -> &Path,
+    ) -> io::Result<(T, Self)> {
+        let mut living = living();
+        let paths = living.as_mut().ok_or_else(ending)?;
+        let made = make()?;
+        paths.push(path(&made).to_owned());
+        let listed = Self(path(&made).to_owned());
+        Ok((made, listed))
     }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        living().retain(|path| *path != self.0);
+        if let Some(paths) = &mut *living() {
+            paths.retain(|path| *path != self.0);
+        }
     }
 }
 
-fn living() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+fn living() -> std::sync::MutexGuard<'static, Option<Vec<PathBuf>>> {
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn ending() -> io::Error {
+    io::Error::other("the process is ending")
 }
 
 impl<T> Draft<T> {
@@ -58,8 +74,7 @@ impl<T> Draft<T> {
     /// once more.
     fn locked(make: impl Fn() -> io::Result<T>, path: fn(&T) -> &Path) -> io::Result<Self> {
         loop {
-            let made = make()?;
-            let listed = Listed::new(path(&made));
+            let (made, listed) = Listed::made(&make, path)?;
             let lock = match File::open(path(&made)) {
                 Ok(file) => file,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -94,8 +109,9 @@ fn builder() -> Builder<'static, 'static> {
 /// What `put` comes back with; or the process is ending, and the draft is gone.
 pub(super) fn publish(draft: &Path, put: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let living = living();
-    if !living.iter().any(|path| path == draft) {
-        return Err(io::Error::other("the process is ending"));
+    let paths = living.as_deref().unwrap_or_default();
+    if !paths.iter().any(|path| path == draft) {
+        return Err(ending());
     }
     put()
 }
@@ -122,12 +138,15 @@ pub(super) fn folder(folder: &Path, mode: u32) -> io::Result<Draft<TempDir>> {
     Draft::locked(make, TempDir::path)
 }
 
-/// Gives something that `make` makes a draft's name for a moment.
-pub(super) fn name<T>(
-    folder: &Path,
-    make: impl FnMut(&Path) -> io::Result<T>,
-) -> io::Result<NamedTempFile<T>> {
-    builder().make_in(folder, make)
+/// Gives `path` to what `link` gives a name to, in the place of what has it: a link replaces nothing, a
+/// rename does, so that it bears a draft's name for a moment.
+pub(super) fn rename_over(
+    path: &Path,
+    link: impl FnMut(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let make = || builder().make_in(folder_of(path), link);
+    let (made, _listed) = Listed::made(make, |made| made.path())?;
+    made.into_temp_path().persist(path).map_err(|e| e.error)
 }
 
 /// Removes every named draft of this process, for ends without unwinding. If the list stays in use, which
@@ -142,7 +161,9 @@ pub fn remove_all() {
                 continue;
             }
         };
-        living.drain(..).for_each(|path| remove_busy(&path));
+        // The list stays in use meanwhile: what would become an output waits.
+        let paths = living.take().unwrap_or_default();
+        paths.iter().for_each(|path| remove_busy(path));
         return;
     }
 }
@@ -157,7 +178,7 @@ fn remove_busy(path: &Path) {
     }
 }
 
-const TRIES: usize = 50;
+const TRIES: usize = 500;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Removes drafts in a folder that no process is writing any more. What cannot be told or removed stays.
@@ -224,9 +245,22 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let draft = folder(base.path(), 0o777).unwrap();
         let path = draft.made.path().to_owned();
-        assert!(living().contains(&path));
+        let is_listed = || living().as_ref().unwrap().contains(&path);
+        assert!(is_listed());
         drop(draft);
-        assert!(!living().contains(&path) && !path.exists());
+        assert!(!is_listed() && !path.exists());
+    }
+
+    #[test]
+    fn nobody_sees_the_list_while_a_draft_is_made() {
+        let base = tempfile::tempdir().unwrap();
+        let make = || {
+            assert!(matches!(LIVING.try_lock(), Err(TryLockError::WouldBlock)));
+            builder().tempfile_in(base.path())
+        };
+        let (made, listed) = Listed::made(make, NamedTempFile::path).unwrap();
+        assert!(living().as_ref().unwrap().contains(&listed.0));
+        assert_eq!(made.path(), listed.0);
     }
 
     #[test]
@@ -237,11 +271,12 @@ mod tests {
         let name = base.path().join("name");
         let put = || std::fs::rename(path, &name);
         // As `remove_all` does, which would also take what other tests have.
-        living().retain(|other| other != path);
+        let listed = |list: &dyn Fn(&mut Vec<PathBuf>)| list(living().as_mut().unwrap());
+        listed(&|paths| paths.retain(|other| other != path));
         let refused = publish(path, put).unwrap_err();
         assert!(refused.to_string().contains("ending"), "{refused}");
         assert!(path.exists() && !name.exists());
-        living().push(path.to_owned());
+        listed(&|paths| paths.push(path.to_owned()));
         publish(path, put).unwrap();
         assert!(name.exists());
     }
