@@ -1,5 +1,6 @@
 //! Runs a network over a volume: what the card says, from voxels to logits on a coarse grid.
 
+mod abrupt;
 pub mod card;
 pub mod channels;
 pub mod folder;
@@ -192,7 +193,9 @@ impl Network {
             return self.predict(image, modality);
         }
         let grid = other.logits.grid.clone();
-        self.predict_channels(grid, other.channels.clone(), other.normalization)
+        let mut channels = other.channels.clone();
+        channels.complete(image, &grid, &self.card.input);
+        self.predict_channels(grid, channels, other.normalization)
     }
 
     fn predict_channels(
@@ -310,6 +313,9 @@ impl Tensor {
                 Channel::Detail => self.copy(&channels.detail, values),
                 Channel::InView => self.fill_view(values),
                 Channel::Ct if modality == Modality::Ct => self.fill_view(values),
+                Channel::Abrupt => {
+                    self.copy(channels.abrupt.as_deref().unwrap_or_default(), values)
+                }
                 Channel::Ct => {}
             }
         }

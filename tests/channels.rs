@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use voxmask::network::card::Input;
 use voxmask::network::channels::channels;
 use voxmask::network::folder::AnyCard;
 use voxmask::network::{Modality, Normalization};
@@ -23,13 +24,29 @@ fn read_npy(path: &Path) -> (Vec<usize>, Vec<f32>) {
     (shape.collect(), values.collect())
 }
 
-fn largest_difference(name: &str, modality: Modality) -> f32 {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let card = std::fs::read(folder.join("models/foreground/card.json")).unwrap();
-    let input = AnyCard::parse(&card, "test")
-        .and_then(|card| card.into_coarse_grid("test"))
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
+}
+
+/// What a network asks for that sees every channel that there is.
+fn input() -> Input {
+    let card = std::fs::read(folder().join("models/foreground/card.json")).unwrap();
+    let mut card: serde_json::Value = serde_json::from_slice(&card).unwrap();
+    card["input"]["channels"]
+        .as_array_mut()
         .unwrap()
-        .input;
+        .push("abrupt".into());
+    card["input"]["abrupt"] = serde_json::json!(
+        {"run_mm": 3.0, "reach_mm": 5.0, "below_mm": 3.0, "most": 1.5, "prior": 0.5}
+    );
+    let card = AnyCard::parse(card.to_string().as_bytes(), "test");
+    card.and_then(|card| card.into_coarse_grid("test"))
+        .unwrap()
+        .input
+}
+
+fn largest_difference(name: &str, modality: Modality) -> f32 {
+    let (folder, input) = (folder(), input());
     let scan = Canonical::read(&folder.join(format!("golden/{name}.nii.gz")), None).unwrap();
     let normalization = Normalization::of(&scan.image, Modality::Auto, &input);
     assert_eq!(normalization.modality, modality);
@@ -37,10 +54,16 @@ fn largest_difference(name: &str, modality: Modality) -> f32 {
     let found = channels(&scan.image, &grid, &normalization, &input);
     let (shape, golden) = read_npy(&folder.join(format!("golden/{name}.npy")));
     let [mi, mj, mk] = grid.shape;
-    assert_eq!(shape, [5, mi, mj, mk]);
-    let fields = [&found.intensity, &found.flat, &found.detail];
+    assert_eq!(shape, [6, mi, mj, mk]);
+    let abrupt = found.abrupt.unwrap();
+    let fields = [
+        (0, &found.intensity),
+        (1, &found.flat),
+        (2, &found.detail),
+        (5, &abrupt),
+    ];
     let mut largest = 0.0_f32;
-    for (c, field) in fields.iter().enumerate() {
+    for (c, field) in fields {
         for (i, j, k) in (0..mi * mj * mk).map(|n| (n % mi, n / mi % mj, n / mi / mj)) {
             let golden = golden[((c * mi + i) * mj + j) * mk + k];
             largest = largest.max((field[i + mi * (j + mj * k)] - golden).abs());
@@ -61,12 +84,7 @@ fn channels_of_an_mr_equal_the_training_codes() {
 
 #[test]
 fn a_float_copy_of_an_integer_scan_gives_the_same_channels() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let card = std::fs::read(folder.join("models/foreground/card.json")).unwrap();
-    let input = AnyCard::parse(&card, "test")
-        .and_then(|card| card.into_coarse_grid("test"))
-        .unwrap()
-        .input;
+    let (folder, input) = (folder(), input());
     let scan = Canonical::read(&folder.join("golden/channels_mr.nii.gz"), None).unwrap();
     let mut float = scan.image.clone();
     let values = (0..float.samples.len()).map(|n| scan.image.samples.value(n));

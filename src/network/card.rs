@@ -82,10 +82,29 @@ pub struct Input {
     pub detail_divisor: f32,
     /// Only axes with a spacing below this count for `detail` [mm].
     pub detail_below_mm: f64,
+    /// How `abrupt` is made; needed where it is a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abrupt: Option<AbruptRule>,
     /// Axes (0 = i, 1 = j, 2 = k) along which the network also sees the scan mirrored; the logits of
     /// all combinations are averaged.
     #[serde(default)]
     pub mirror_axes: Vec<usize>,
+}
+
+/// How abruptly constants end.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbruptRule {
+    /// A constant counts where it lasts this long along a line [mm]; three voxels at least.
+    pub run_mm: f64,
+    /// How far what is beyond its end is looked at [mm]; two voxels at least.
+    pub reach_mm: f64,
+    /// Only axes with a spacing below this are looked along [mm].
+    pub below_mm: f64,
+    /// Abruptness is clipped to [0, this].
+    pub most: f32,
+    /// Ends of no abruptness that every cell has besides its own.
+    pub prior: f32,
 }
 
 /// What a channel of the tensor holds; see [`crate::network::channels`].
@@ -102,6 +121,8 @@ pub enum Channel {
     InView,
     /// 1 inside a volume that was normalised as CT.
     Ct,
+    /// Mean abruptness of the ends of constants.
+    Abrupt,
 }
 
 /// Names of the network's outputs.
@@ -162,13 +183,22 @@ fn temperature_of_1() -> f32 {
 }
 
 impl Input {
-    /// True when both make the same channels out of a scan.
+    /// True when both make the same channels out of a scan, but for those that only one of them has.
     pub fn sees_as(&self, other: &Self) -> bool {
-        let unmirrored = |input: &Self| Self {
+        let rules = |input: &Self| Self {
             mirror_axes: Vec::new(),
+            channels: Vec::new(),
+            abrupt: self.abrupt.clone(),
             ..input.clone()
         };
-        unmirrored(self) == unmirrored(other)
+        let abrupt = self.abrupt_rule().zip(other.abrupt_rule());
+        abrupt.is_none_or(|(one, two)| one == two) && rules(self) == rules(other)
+    }
+
+    /// How the channel «abrupt» is made; `None` where there is none.
+    pub fn abrupt_rule(&self) -> Option<&AbruptRule> {
+        let rule = self.abrupt.as_ref();
+        rule.filter(|_| self.channels.contains(&Channel::Abrupt))
     }
 }
 
@@ -193,6 +223,9 @@ impl Card {
         }
         if input.channels.is_empty() {
             return Err("no input channels".to_owned());
+        }
+        if input.channels.contains(&Channel::Abrupt) && input.abrupt.is_none() {
+            return Err("a channel \"abrupt\" and no input.abrupt".to_owned());
         }
         self.check_limits()?;
         if input.mirror_axes.len() > 3 || input.mirror_axes.iter().any(|axis| *axis > 2) {
@@ -288,6 +321,35 @@ mod tests {
         refused(|card| card["boundary"]["smoothing_mm"] = 1e9.into());
         refused(|card| card["boundary"]["smoothing_mm"] = (-1).into());
         refused(|card| card["boundary"]["temperature"] = 0.into());
+    }
+
+    fn with_abrupt(run_mm: f64) -> impl Fn(&mut serde_json::Value) {
+        move |card| {
+            card["input"]["channels"] = vec!["flat", "abrupt"].into();
+            card["input"]["abrupt"] = serde_json::json!(
+                {"run_mm": run_mm, "reach_mm": 5.0, "below_mm": 3.0, "most": 1.5, "prior": 0.5}
+            );
+        }
+    }
+
+    #[test]
+    fn a_channel_without_its_rule_is_refused() {
+        let message = refused(|card| card["input"]["channels"] = vec!["abrupt"].into());
+        assert!(message.contains("input.abrupt"), "{message}");
+        assert!(refused(with_abrupt(-1.0)).contains("input.abrupt.run_mm"));
+    }
+
+    #[test]
+    fn a_further_channel_is_no_other_sight_but_another_rule_is() {
+        let input = |change: &dyn Fn(&mut serde_json::Value)| {
+            let mut card: serde_json::Value = serde_json::from_str(CARD).unwrap();
+            change(&mut card);
+            serde_json::from_value::<Card>(card).unwrap().input
+        };
+        let (plain, three) = (input(&|_| ()), input(&with_abrupt(3.0)));
+        assert!(plain.sees_as(&three) && three.sees_as(&plain));
+        assert!(!three.sees_as(&input(&with_abrupt(4.0))));
+        assert!(!plain.sees_as(&input(&|card| card["input"]["mr_clip"] = 2.0.into())));
     }
 
     #[test]

@@ -7,18 +7,20 @@
 //! | detail | log(1 + gain × mean |second difference|) / divisor: noise and texture, or their lack |
 //! | in-view | 1 inside the volume, 0 in the margin round it |
 //! | ct | 1 inside a volume that was normalised as CT |
+//! | abrupt | how abruptly constants end ([`super::abrupt`]); only where a card asks for it |
 //!
-//! «flat» and «detail» are lost by resampling, so they are taken before it. Memory: three planes a
+//! «flat», «detail» and «abrupt» are lost by resampling, so they are taken before it. Memory: three planes a
 //! thread, and the coarse cells.
 
 use rayon::prelude::*;
 
+use super::abrupt::abrupt;
 use super::card::Input;
 use super::normalize::Normalization;
 use crate::volume::Image;
 use crate::volume::coarse_grid::{Averaging, CoarseGrid};
 
-/// Intensity, flat and detail for every cell of the coarse grid, `i` fastest.
+/// A value for every cell of the coarse grid, `i` fastest.
 #[derive(Clone)]
 pub struct Channels {
     /// Normalised intensity.
@@ -27,6 +29,17 @@ pub struct Channels {
     pub flat: Vec<f32>,
     /// Logarithm of the mean second difference.
     pub detail: Vec<f32>,
+    /// Mean abruptness of the ends of constants; `None` where no card asked for it.
+    pub abrupt: Option<Vec<f32>>,
+}
+
+impl Channels {
+    /// Makes what `input` asks for besides and what is not there yet.
+    pub(super) fn complete(&mut self, image: &Image, grid: &CoarseGrid, input: &Input) {
+        if let (None, Some(rule)) = (&self.abrupt, input.abrupt_rule()) {
+            self.abrupt = Some(abrupt(image, grid, rule));
+        }
+    }
 }
 
 /// Planes that are worked on before their sums are put into cells; bounds the memory of a long scan.
@@ -62,7 +75,9 @@ pub fn channels(
                 }
             });
     }
-    split(&cells, mi * mj, input)
+    let mut channels = split(&cells, mi * mj, input);
+    channels.complete(image, grid, input);
+    channels
 }
 
 /// Cells come as three planes a cell along k; takes them apart and finishes «detail».
@@ -82,6 +97,7 @@ fn split(cells: &[f32], plane: usize, input: &Input) -> Channels {
         intensity: channel(0),
         flat: channel(1),
         detail,
+        abrupt: None,
     }
 }
 

@@ -27,7 +27,10 @@ impl Card {
             .boundary
             .as_ref()
             .and_then(|boundary| boundary.skin.as_ref());
+        let abrupt = self.input.abrupt.as_ref();
         let lengths = [
+            ("input.abrupt.run_mm", abrupt.map(|a| a.run_mm)),
+            ("input.abrupt.reach_mm", abrupt.map(|a| a.reach_mm)),
             (
                 "boundary.smoothing_mm",
                 self.boundary.as_ref().map(|b| b.smoothing_mm),

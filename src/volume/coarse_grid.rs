@@ -96,13 +96,17 @@ impl CoarseGrid {
         Averaging((0..self.shape[axis]).map(stretch).collect())
     }
 
+    /// Place of a voxel's centre along one axis, in cells from the centre of cell 0.
+    pub fn place(&self, axis: usize, voxel: usize) -> f64 {
+        (voxel as f64 * self.spacing[axis] - self.offset[axis]) / self.cell_mm
+    }
+
     /// Places of voxels between cells along one axis; beyond the outermost centres the edge's value
     /// holds.
     pub fn between(&self, axis: usize) -> Between {
         let last = self.shape[axis] - 1;
         let place = |voxel: usize| {
-            let mm = voxel as f64 * self.spacing[axis] - self.offset[axis];
-            let cell = (mm / self.cell_mm).clamp(0.0, last as f64);
+            let cell = self.place(axis, voxel).clamp(0.0, last as f64);
             let lower = (cell.floor() as usize).min(last.saturating_sub(1));
             (lower, (cell - lower as f64) as f32)
         };

@@ -7,7 +7,9 @@ import pytest
 
 from voxmask_training.channels import (
     CoarseGrid,
+    abrupt,
     channels,
+    ends_of_constants,
     flat_voxels,
     normalised,
     read_canonical,
@@ -66,3 +68,40 @@ def test_normalised_scales_ct_and_mr():
     assert not is_ct
     assert mr[0] == 0
     assert mr[1000] == pytest.approx(1000 / np.percentile(np.arange(1, 1001), 99.5))
+
+
+def line(*values: float) -> np.ndarray:
+    """A volume of one line along i."""
+    return np.array(values, np.float32)[:, None, None]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_constant_ends_softly_at_skin_and_abruptly_at_a_cut(turned):
+    skin = line(0, 0, 0, 0, 20, 90, 100, 110, 100, 100)
+    cut = line(0, 0, 0, 0, 105, 90, 100, 110, 100, 100)
+    for values, expected in ((skin, 0.2), (cut, 1.05)):
+        values = values[::-1] if turned else values
+        places, ratios = ends_of_constants(values, np.ones(3))
+        assert places.tolist() == [[6 if turned else 3, 0, 0]]
+        assert ratios == pytest.approx([expected])
+
+
+def test_what_is_no_end_of_a_constant_does_not_count():
+    short = line(5, 0, 0, 0, 20, 90, 100, 110, 100, 100)
+    thin = line(0, 0, 0, 0, 20, 90, 0, 110, 100, 100)
+    at_the_border = line(0, 0, 0, 0, 0, 0, 20, 90, 100, 110)
+    for values in (short, thin, at_the_border):
+        assert len(ends_of_constants(values, np.ones(3))[1]) == 0
+    coarse = line(0, 0, 0, 0, 20, 90, 100, 110, 100, 100)
+    assert len(ends_of_constants(coarse, np.array([3.0, 1, 1]))[1]) == 0
+
+
+def test_abruptness_is_averaged_about_a_cell():
+    values = np.repeat(line(*[0] * 8, *[100] * 8), 8, 1).repeat(8, 2)
+    grid = CoarseGrid(values.shape, (1.0, 1.0, 1.0))
+    found = abrupt(values, np.ones(3), grid)
+    assert found.shape == (4, 2, 2)
+    # Both constants end, at voxels 7 and 8, on the whole half-way between cells 1 and 2. Along
+    # j and k a cell counts 3.5 of 8 voxels, and half an end of nothing besides.
+    expected = 3.5**2 / (3.5**2 + 0.5) * np.array([0, 1, 1, 0])
+    np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-5)

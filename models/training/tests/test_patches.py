@@ -31,7 +31,7 @@ def layers(altered: bool = True) -> np.ndarray:
     """A bright ball of radius 10 cells in a view of 50×30×40 cells (i, j, k)."""
     grid = np.meshgrid(*(np.arange(n) for n in (50, 30, 40)), indexing="ij")
     square = sum((g - c) ** 2 for g, c in zip(grid, (25, 15, 20), strict=True))
-    out = np.zeros((8, 50, 30, 40), np.float32)
+    out = np.zeros((9, 50, 30, 40), np.float32)
     out[FOREGROUND] = out[INTENSITY] = square < 100
     out[IN_VIEW] = out[COUNTED] = 1.0
     if altered:
@@ -57,7 +57,7 @@ def ball(altered: bool = True, **changes) -> Sample:
 
 def test_stored_layers_come_back_nearly_as_they_were():
     rng = np.random.default_rng(0)
-    given = rng.random((8, 4, 5, 6), np.float32)
+    given = rng.random((9, 4, 5, 6), np.float32)
     given[:, 0] = 0.0
     found = restored(torch.from_numpy(stored(given))).numpy()
     assert (found[:, 0] == 0.0).all()
@@ -68,7 +68,7 @@ def test_stored_layers_come_back_nearly_as_they_were():
 
 def test_a_whole_patch_has_the_margin_of_the_executables():
     patch = whole_patch(ball())
-    assert patch.channels.shape == (1, 5, 64, 48, 80)
+    assert patch.channels.shape == (1, 6, 64, 48, 80)
     view = patch.channels[0, IN_VIEW]
     assert float(view.sum()) == 40 * 30 * 50
     assert view[8, 8, 8] == 1.0 and view[7, 8, 8] == 0.0
@@ -127,7 +127,8 @@ def folder(tmp_path: Path) -> Path:
     """An altered scan, its twin, and a large one."""
     for name, altered, size in (("1_0", 1, 1), ("1_0_before", 0, 1), ("1_1", 0, 2)):
         cells = np.repeat(layers(bool(altered)), size, axis=1).astype(np.float16)
-        data = {"c": cells[:5], "F": cells[5], "A": cells[6], "W": cells[7]}
+        data = {"c": cells[:FOREGROUND], "F": cells[FOREGROUND]}
+        data |= {"A": cells[AREA], "W": cells[COUNTED]}
         data |= {"FW": np.float32(0.7), "altered": np.int64(altered)}
         words = {"subject": "a", "region": "head", "kind": "plane"}
         words["twin"] = "1_0" if name == "1_0_before" else ""
@@ -148,8 +149,8 @@ def test_a_pack_gives_back_its_samples(folder: Path, monkeypatch: pytest.MonkeyP
         assert np.array_equal(found[name].area_cells, expected.area_cells)
         assert (found[name].twin, found[name].altered) == (expected.twin, expected.altered)
     # The large one, of 100×30×40 cells, is cut along its longest axis.
-    assert found["1_1"].cells.shape == (8, 40, 30, 75)
+    assert found["1_1"].cells.shape == (9, 40, 30, 75)
     # Bytes that mean something else now are refused, not read wrongly.
-    monkeypatch.setattr(packs, "STEPS", (1.0,) * 8)
+    monkeypatch.setattr(packs, "STEPS", (1.0,) * 9)
     with pytest.raises(ValueError, match="pack again"):
         list(packs.read_packs(sorted((folder / "packs").glob("*.pack"))))

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from voxmask_training.export import export_head
-from voxmask_training.network import AREA, CHANNELS, FOREGROUND, Network
-from voxmask_training.weights import FILES, read_weights
+from voxmask_training.network import AREA, CHANNELS, FOREGROUND, Network, spread, to_blocks
+from voxmask_training.weights import FILES, read_weights, with_all_channels
 
 
 def test_an_export_gives_back_the_weights_it_was_made_of(tmp_path: Path):
@@ -40,3 +40,16 @@ def test_the_trunk_is_that_of_the_wanted_file_alone(tmp_path: Path):
         with torch.no_grad():
             found, expected = read(channels)[0][:, trunk], network(channels)[0][:, trunk]
         assert torch.allclose(found, expected, rtol=0.05, atol=0.05)
+
+
+def test_channels_that_came_later_change_nothing_at_first():
+    stem = torch.rand(4, 8 * 7, 1, 1, 1)
+    wide = with_all_channels(stem)
+    values = torch.rand(1, len(CHANNELS), 4, 4, 4)
+    values[:, 5] = 0.0
+    old = to_blocks(spread(values[:, :5]))
+    for later in (0.0, 1.0):
+        values[:, 5] = later
+        found = torch.nn.functional.conv3d(to_blocks(spread(values)), wide)
+        assert torch.allclose(found, torch.nn.functional.conv3d(old, stem))
+    assert with_all_channels(wide) is wide

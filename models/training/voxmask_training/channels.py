@@ -1,4 +1,4 @@
-"""The coarse grid and the five input channels of the networks.
+"""The coarse grid and the input channels of the networks.
 
 Everything here is a contract with the Rust runtime (`src/network`): the same numbers
 must come out of both. `tests/data/golden` holds a small case of each modality.
@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 
 CELL_MM = 4.0
-CHANNELS = ("intensity", "flat", "detail", "in-view", "ct")
+CHANNELS = ("intensity", "flat", "detail", "in-view", "ct", "abrupt")
 CT_BELOW_HU = -200.0
 CT_WINDOW_HU = (-1000.0, 1500.0)
 CT_SCALE_HU = 1000.0
@@ -25,6 +25,10 @@ MR_CLIP = 3.0
 DETAIL_GAIN = 100.0
 DETAIL_DIVISOR = 3.0
 DETAIL_BELOW_MM = 3.0
+ABRUPT_RUN_MM, ABRUPT_REACH_MM = 3.0, 5.0
+"""A constant that ends counts for «abrupt» where it was this long, by how it goes on over this."""
+ABRUPT_MOST = 1.5
+ABRUPT_PRIOR = 0.5
 
 
 def read_canonical(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -161,10 +165,74 @@ def second_difference(x: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     return total / np.float32(max(len(axes), 1))
 
 
+def ends_of_constants(values: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a constant ends along an axis finer than 3 mm, either way, and how abruptly.
+
+    Gives the last constant voxels, int64 (n, 3), after `ABRUPT_RUN_MM` of their value, and
+    float32 (n,): the change to the next voxel over the mean change to those behind it,
+    within `ABRUPT_REACH_MM`, at most `ABRUPT_MOST`. At skin in zeroed air the next voxel is
+    darkened by partial volume; at a cut it is tissue as any. Where the value comes again
+    within the reach, and at the border of the volume, it does not count.
+    """
+    limit = DETAIL_BELOW_MM - 1e-3
+    places, ratios = [np.zeros((0, 3), np.int64)], [np.zeros(0, np.float32)]
+    for axis in range(3):
+        run = max(3, int(np.rint(ABRUPT_RUN_MM / spacing[axis])) + 1)
+        reach = max(2, int(np.rint(ABRUPT_REACH_MM / spacing[axis])))
+        count = values.shape[axis]
+        if spacing[axis] >= limit or count < run + reach:
+            continue
+        for way in (1, -1):
+            along = np.moveaxis(values, axis, 0)[::way]
+            equal = along[1:] == along[:-1]
+            # Entry n is about voxel n + run - 1, the last of its run.
+            ends = ~equal[run - 1 : count - reach]
+            for back in range(run - 1):
+                ends &= equal[back : back + len(ends)]
+            found = np.argwhere(ends)
+            last = found[:, 0] + run - 1
+            rest = (found[:, 1], found[:, 2])
+            value = along[last, *rest]
+            changes = np.stack(
+                [np.abs(along[last + n, *rest] - value) for n in range(1, reach + 1)]
+            )
+            ratio = np.minimum(changes[0] / np.maximum(changes[1:].mean(0), 1e-12), ABRUPT_MOST)
+            place = np.insert(found[:, 1:], axis, last if way == 1 else count - 1 - last, 1)
+            kept = (changes > 0.0).all(0)
+            places.append(place[kept])
+            ratios.append(ratio[kept].astype(np.float32))
+    return np.concatenate(places), np.concatenate(ratios)
+
+
+def abrupt(values: np.ndarray, spacing: np.ndarray, grid: CoarseGrid) -> np.ndarray:
+    """Mean abruptness of the ends of constants about each cell, [mi, mj, mk]; 0 without any.
+
+    Each counts in the two nearest cells of each axis, by its distance; half an end of no
+    abruptness counts everywhere.
+    """
+    places, ratios = ends_of_constants(values, spacing)
+    sums = np.zeros((2, *grid.cells))
+    cells, weights = [], []
+    for axis in range(3):
+        centres, voxels = grid.positions(axis)
+        at = (voxels[places[:, axis]] - centres[0]) / grid.cell
+        low = np.floor(at).astype(np.int64)
+        cells.append((low, low + 1))
+        weights.append((1.0 - (at - low), at - low))
+    for corner in np.ndindex(2, 2, 2):
+        index = [cells[a][c] for a, c in enumerate(corner)]
+        inside = np.all([(i >= 0) & (i < n) for i, n in zip(index, grid.cells, strict=True)], 0)
+        weight = np.prod([weights[a][c] for a, c in enumerate(corner)], 0)[inside]
+        index = np.ravel_multi_index([i[inside] for i in index], grid.cells)
+        for layer, value in zip(sums, (weight * ratios[inside], weight), strict=True):
+            layer += np.bincount(index, value, layer.size).reshape(layer.shape)
+    return (sums[0] / (sums[1] + ABRUPT_PRIOR)).astype(np.float32)
+
+
 def channels(
     values: np.ndarray, spacing: np.ndarray, ct: bool | None = None
 ) -> tuple[np.ndarray, CoarseGrid]:
-    """The networks' input [5, mi, mj, mk] (order of `CHANNELS`, no margin) and its
+    """The networks' input [6, mi, mj, mk] (order of `CHANNELS`, no margin) and its
     grid.
     """
     grid = CoarseGrid(tuple(values.shape), tuple(float(s) for s in spacing))
@@ -174,4 +242,5 @@ def channels(
     detail = grid.pool(second_difference(x, spacing))
     detail = np.log1p(DETAIL_GAIN * detail) / np.float32(DETAIL_DIVISOR)
     inside = np.ones_like(intensity)
-    return np.stack([intensity, flat, detail, inside, inside * np.float32(ct)]), grid
+    ends = abrupt(values, spacing, grid)
+    return np.stack([intensity, flat, detail, inside, inside * np.float32(ct), ends]), grid

@@ -24,6 +24,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from . import channels
 from .folds import held_out
 from .network import AREA, CHANNELS, FOREGROUND, MULTIPLE_OF, Network, to_cells
 from .weights import HALF
@@ -35,18 +36,25 @@ TOLERANCE = 2e-3
 SHAPES = ((64, 80, 64), (48, 48, 48), (32, 96, 64))
 INPUT = {
     "orientation": "RAS",
-    "cell_mm": 4.0,
+    "cell_mm": channels.CELL_MM,
     "channels": list(CHANNELS),
     "margin_cells": 8,
     "multiple_of": MULTIPLE_OF,
-    "ct_below_hu": -200.0,
-    "ct_window_hu": [-1000.0, 1500.0],
-    "ct_scale_hu": 1000.0,
-    "mr_percentile": 99.5,
-    "mr_clip": 3.0,
-    "detail_gain": 100.0,
-    "detail_divisor": 3.0,
-    "detail_below_mm": 3.0,
+    "ct_below_hu": channels.CT_BELOW_HU,
+    "ct_window_hu": list(channels.CT_WINDOW_HU),
+    "ct_scale_hu": channels.CT_SCALE_HU,
+    "mr_percentile": channels.MR_PERCENTILE,
+    "mr_clip": channels.MR_CLIP,
+    "detail_gain": channels.DETAIL_GAIN,
+    "detail_divisor": channels.DETAIL_DIVISOR,
+    "detail_below_mm": channels.DETAIL_BELOW_MM,
+    "abrupt": {
+        "run_mm": channels.ABRUPT_RUN_MM,
+        "reach_mm": channels.ABRUPT_REACH_MM,
+        "below_mm": channels.DETAIL_BELOW_MM,
+        "most": channels.ABRUPT_MOST,
+        "prior": channels.ABRUPT_PRIOR,
+    },
     "mirror_axes": [0],
 }
 BOUNDARY = {

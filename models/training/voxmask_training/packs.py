@@ -27,7 +27,7 @@ from .patches import CT, IN_VIEW, STEPS, Sample, read_sample, some_area_cells
 MOST_CELLS = 400_000
 ENDING = ".pack"
 FIELDS = ("name", "subject", "region", "kind", "altered", "twin", "foreground_weight", "area_known")
-STORED = [n for n in range(8) if n != CT]
+STORED = [n for n in range(len(STEPS)) if n != CT]
 """Layers that a pack holds: the view and `is_ct` tell the other."""
 TOGETHER = 24
 """Samples that one process compresses together."""

@@ -13,7 +13,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from .network import AREA, FOREGROUND, Network
+from .network import AREA, CHANNELS, FOREGROUND, Network
 
 FILES = {FOREGROUND: "foreground", AREA: "anonymization-area"}
 PREFIX = "network."
@@ -44,11 +44,24 @@ def read_weights(models: Path, trunk: int = AREA) -> dict[str, Tensor]:
     state = judgement | arrays[trunk]
     for name, parts in zip(("weight", "bias"), zip(*heads, strict=True), strict=True):
         state[f"head.{name}"] = torch.cat(parts)
+    state["stem.weight"] = with_all_channels(state["stem.weight"])
     fresh = Network().state_dict()
     missing = set(fresh) - set(state)
     if any(not name.startswith(FURTHER) for name in missing):
         raise ValueError(f"{models} lacks {sorted(missing)}")
     return state | {name: fresh[name] for name in missing}
+
+
+def with_all_channels(stem: Tensor) -> Tensor:
+    """Adds zeros for the last channels, which weights from before them lack: (C, 8 n, 1, 1, 1).
+
+    `network.spread` puts two views of the intensity behind the channels.
+    """
+    lacking = 8 * (len(CHANNELS) + 2) - stem.shape[1]
+    if lacking <= 0:
+        return stem
+    channels, views = stem[:, :-16], stem[:, -16:]
+    return torch.cat([channels, stem.new_zeros(len(stem), lacking, 1, 1, 1), views], 1)
 
 
 def widened(weight: onnx.TensorProto) -> Tensor:
