@@ -1,9 +1,10 @@
 """Facts about the network that the runtime relies on."""
 
+import pytest
 import torch
 from torch.nn import functional
 
-from voxmask_training.network import CHANNELS, IN_VIEW, Network, to_blocks, to_cells
+from voxmask_training.network import CHANNELS, IN_VIEW, Network, convolve, to_blocks, to_cells
 
 
 def volume(margin: int, size: int) -> torch.Tensor:
@@ -39,6 +40,20 @@ def test_answers_have_the_shape_of_the_grid():
     logits, altered = Network()(torch.zeros(1, len(CHANNELS), 16, 32, 48))
     assert logits.shape == (1, 2, 16, 32, 48)
     assert altered.shape == (1, 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2), (2, 8, 8), (4, 1, 4)])
+def test_convolutions_of_thin_scans_have_gradients_of_full_precision(shape):
+    torch.manual_seed(0)
+    layer, x = torch.nn.Conv3d(16, 16, 3, padding=1, bias=False), torch.rand(1, 16, *shape)
+    gradients = []
+    for mixed in (False, True):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            out = convolve(layer, x)
+        out.float().square().sum().backward()
+        gradients.append(layer.weight.grad.clone())
+    assert torch.allclose(*gradients, rtol=1e-5, atol=1e-5)
 
 
 def test_mixed_precision_gives_the_gradients_of_full_precision_in_thin_scans():
