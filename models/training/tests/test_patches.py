@@ -17,6 +17,8 @@ from voxmask_training.patches import (
     INTENSITY,
     Sample,
     cells_of,
+    compressed,
+    expanded,
     restored,
     stored,
     whole_patch,
@@ -134,6 +136,15 @@ def folder(tmp_path: Path) -> Path:
         words["twin"] = "1_0" if name == "1_0_before" else ""
         store(tmp_path / "a" / f"{name}.npz", data | {k: np.asarray(v) for k, v in words.items()})
     return tmp_path
+
+
+def test_compressed_cells_take_less_and_come_back_as_they_were():
+    sample = ball()
+    kept = compressed(sample)
+    assert kept.cells.shape == sample.cells.shape
+    assert len(kept.cells.data) < sample.cells.numel() / 5
+    assert torch.equal(expanded(kept).cells, sample.cells)
+    assert expanded(sample) is sample
 
 
 def test_a_pack_gives_back_its_samples(folder: Path, monkeypatch: pytest.MonkeyPatch):

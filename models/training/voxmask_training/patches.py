@@ -8,7 +8,8 @@ network.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ class Sample:
     """0 where the foreground is unknown."""
     area_known: bool
     """False for a published scan whose area cannot be told from other background."""
-    cells: Tensor
+    cells: Tensor | CompressedCells
     """uint8 (9, k, j, i): the channels, foreground, area, where the area counts (`stored`)."""
     area_cells: np.ndarray
     """int16 (n, 3): indices k, j, i of some cells of the area."""
@@ -58,6 +59,29 @@ class Sample:
     def head(self) -> bool:
         """True where mirroring front and back, or top and bottom, is out of place."""
         return self.region.startswith(HEAD_REGIONS)
+
+
+@dataclass(frozen=True)
+class CompressedCells:
+    """A sample's cells, compressed: what is out of view, constant or air takes little."""
+
+    shape: tuple[int, ...]
+    data: bytes
+
+
+def compressed(sample: Sample) -> Sample:
+    """Compresses a sample's cells, about fivefold; `expanded` undoes it in some 20 ms."""
+    cells = sample.cells.numpy()
+    return replace(sample, cells=CompressedCells(cells.shape, zlib.compress(cells.tobytes(), 1)))
+
+
+def expanded(sample: Sample) -> Sample:
+    """Undoes `compressed`; gives a sample that is not compressed as it is."""
+    if isinstance(sample.cells, Tensor):
+        return sample
+    values = bytearray(zlib.decompress(sample.cells.data))
+    cells = torch.frombuffer(values, dtype=torch.uint8).reshape(sample.cells.shape)
+    return replace(sample, cells=cells)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from .folds import held_out
 from .losses import patch_losses
 from .network import AREA, FOREGROUND, Network, fuse
 from .packs import ENDING, read_packs
-from .patches import Sample, read_sample
+from .patches import Sample, compressed, expanded, read_sample
 from .variation import draw_patch
 from .watch import watch
 from .weights import read_weights
@@ -82,11 +82,16 @@ class Library:
         self.refreshed = time.monotonic()
 
     def add(self, sample: Sample) -> None:
-        """Puts a sample on its pile, in the device's memory."""
-        sample = replace(sample, cells=sample.cells.to(self.device))
-        if sample.subject in self.held_out:
-            if len(self.watched) < MOST_WATCHED:
-                self.watched.append(sample)
+        """Puts a sample on its pile: in a GPU's memory, or compressed in the CPU's."""
+        watched = sample.subject in self.held_out
+        if watched and len(self.watched) >= MOST_WATCHED:
+            return
+        if self.device != "cpu":
+            sample = replace(sample, cells=sample.cells.to(self.device))
+        elif not watched:
+            sample = compressed(sample)
+        if watched:
+            self.watched.append(sample)
         elif sample.altered:
             self.altered.append(sample)
         elif sample.twin:
@@ -112,7 +117,7 @@ class Library:
             else:
                 samples += [altered, self.pick(self.intact, rng)]
                 groups += [group, group + 1]
-        return samples, groups
+        return [expanded(sample) for sample in samples], groups
 
     def pick(self, pile: list[Sample], rng: Generator) -> Sample:
         """Picks any sample most of the time, else the worst of a few: most are no longer wrong."""
