@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from voxmask_training.baselines import constant_area, otsu_foreground
-from voxmask_training.scores import dice, surface, surface_scores
+from voxmask_training.scores import dice, ranking, surface, surface_scores
 
 SPACING = np.array([1.0, 2.0, 4.0])
 
@@ -13,6 +13,12 @@ def box(shape, start, end):
     mask = np.zeros(shape, bool)
     mask[tuple(slice(a, b) for a, b in zip(start, end, strict=True))] = True
     return mask
+
+
+def test_ranking_counts_pairs_in_the_right_order_and_half_of_the_ties():
+    assert ranking([0.9, 0.8], [0.1, 0.2, 0.3]) == 1.0
+    assert ranking([0.5], [0.5]) == 0.5
+    assert ranking([0.9, 0.2], [0.2, 0.5]) == (1 + 1 + 0.5 + 0) / 4
 
 
 def test_dice_leaves_free_voxels_out():

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,7 @@ def losses(run_folder: Path, name: str) -> list[float]:
 def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "LOG_STEPS", 5)
     monkeypatch.setattr(train, "WINDOWS", {(48, 48, 48): 1.0})
+    monkeypatch.setattr(train, "FOREGROUND_WINDOWS", {(48, 48, 48): 1.0})
     common = ("--samples", samples, "--run", tmp_path / "run", "--fold", 0)
     run(monkeypatch, train, *common, "--hours", 0.015)
     first = losses(tmp_path / "run", "foreground_intact")
@@ -95,7 +97,7 @@ def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monke
 
 
 def sample(name: str, altered: bool = True, twin: str = "") -> train.Sample:
-    cells, nothing = train.torch.zeros(9, 1, 1, 1), np.zeros((0, 3))
+    cells, nothing = train.torch.zeros(9, 1, 1, 1, dtype=train.torch.uint8), np.zeros((0, 3))
     return train.Sample(name, "", "", "", altered, twin, 0.0, True, cells, nothing, False)
 
 
@@ -123,6 +125,23 @@ def test_a_twin_comes_with_its_altered_scan_alone(tmp_path):
     pairs = [groups for samples, groups in drawn if samples[1].twin]
     assert len(pairs) == pytest.approx(400 * train.TWIN_SHARE, abs=50)
     assert all(groups == [0, 0] for groups in pairs)
+
+
+def test_for_the_foreground_every_subject_of_a_kind_comes_as_often(tmp_path):
+    library = train.Library(tmp_path, frozenset())
+    scans = [("head", "a", 9), ("head", "b", 1), ("chest", "c", 3), ("chest", "d", 1)]
+    for region, subject, count in scans:
+        for n in range(count):
+            one = sample(f"{subject}{n}", False)
+            library.add(replace(one, region=region, subject=subject, foreground_weight=1.0))
+    library.add(replace(sample("unknown"), subject="e"))
+    rng = np.random.default_rng(0)
+    drawn, groups = library.draw_bodies(rng, 2000)
+    assert groups == list(range(2000))
+    shares = {"a": 0.25, "b": 0.25, "c": 0.25, "d": 0.25}
+    for subject, share in shares.items():
+        found = sum(one.subject == subject for one in drawn) / 2000
+        assert found == pytest.approx(share, abs=0.04), subject
 
 
 def test_some_samples_of_a_step_are_the_worst_of_a_few(tmp_path):

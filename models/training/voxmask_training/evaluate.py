@@ -23,7 +23,7 @@ from . import baselines
 from .area_cases import AreaCase, read_area_cases
 from .executables import Step, read_mask, read_voxels
 from .folds import TABLES, held_out
-from .scores import Mask, dice, surface_scores
+from .scores import Mask, dice, ranking, surface_scores
 from .tables import (
     Row,
     group_rows,
@@ -102,6 +102,7 @@ def area_row(case: AreaCase, step: Step) -> Row:
     row: Row = {"name": case.folder.name, "subject": case.subject, "method": case.method}
     row |= {"background": case.background, "modality": case.modality}
     row |= {"region": region_of(case.region), "seconds": found.seconds}
+    row["altered_probability"] = found.report["result"]["altered_probability"]
     masks = {
         "": found.mask,
         "largest_": baselines.constant_area(voxels, voxel_ml, every=False),
@@ -184,6 +185,17 @@ def overall_line(rows: list[Row]) -> str:
         f"Over all {len(rows)} cases, altered and intact (Dice 1 for an empty mask on an intact "
         f"scan, else 0): {network}; largest constant region {largest}, "
         f"every constant region {every}."
+    )
+
+
+def ranking_line(rows: list[Row]) -> str:
+    """Says how well the judgement ranks altered before intact scans."""
+    altered = [row for row in rows if "dice" in row]
+    intact = [row for row in rows if "false_area_ml" in row]
+    probabilities = [values_of(part, "altered_probability") for part in (altered, intact)]
+    return (
+        "The probability that a scan was altered ranks altered before intact scans, whatever the "
+        f"threshold, in {100.0 * ranking(*probabilities):.1f} % of pairs (area under the curve)."
     )
 
 
@@ -273,7 +285,7 @@ def evaluate_area(options: argparse.Namespace, folder: Path) -> None:
     rows = area_rows(cases, step)
     write_rows(folder / "area.csv", rows)
     parts = [area_table(rows), area_lines(rows), "Intact scans:", intact_table(rows)]
-    text = "\n\n".join([*parts, overall_line(rows)])
+    text = "\n\n".join([*parts, overall_line(rows), ranking_line(rows)])
     put_between(options.output, "area-figures", text)
     names = {"dice": "min", "false_area_ml": "max", "largest_dice": "min", "every_dice": "min"}
     fill_card(model, card_figures(rows, ("method", "modality", "background"), names))

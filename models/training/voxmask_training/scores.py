@@ -17,6 +17,15 @@ def dice(prediction: Mask, reference: Mask, free: Mask | None = None) -> float:
     return 2.0 * int((prediction & reference).sum()) / total if total else 1.0
 
 
+def ranking(altered: list[float], intact: list[float]) -> float:
+    """Gives the share of pairs in which the altered scan has the higher score; ties count half.
+
+    The area under the receiver operating characteristic, whatever the threshold.
+    """
+    above, below = np.array(altered)[:, None], np.array(intact)[None]
+    return float((0.5 * (above > below) + 0.5 * (above >= below)).mean())
+
+
 def surface(mask: Mask, spacing: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     """Gives the centres [mm] and areas [mm²] of the faces between inside and outside.
 

@@ -2,13 +2,13 @@
 
 `python -m voxmask_training.train --samples DIR --run DIR --fold 0 --hours 8`
 
-One step sees as many patches of scans that nobody altered as of altered ones, all in a window
-of one size. The samples' folder is read again every minute, so the engine may still be writing;
-it may hold packs (`packs.py`) instead. A checkpoint is written every two minutes and taken up
-again when the command is repeated; the rate falls to 0 when the run has trained for `--hours`,
-or, so that it can be repeated exactly, for `--steps`. `--initial` starts from exported models
-instead of random weights; `--only` trains one task, from the trunk of its file. On a GPU
-(`--device cuda`) a step takes more patches.
+One step sees as many patches of scans that nobody altered as of altered ones (for the foreground
+alone: of any scans, every subject as often), all in a window of one size. The samples' folder is
+read again every minute, so the engine may still be writing; it may hold packs (`packs.py`)
+instead. A checkpoint is written every two minutes and taken up again when the command is repeated;
+the rate falls to 0 when the run has trained for `--hours`, or, so that it can be repeated exactly,
+for `--steps`. `--initial` starts from exported models instead of random weights; `--only` trains
+one task, from the trunk of its file. On a GPU (`--device cuda`) a step takes more patches.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ MOST_WATCHED = 200
 UNSEEN_ERROR = 1.0
 WINDOWS = {(48, 48, 48): 0.4, (48, 64, 48): 0.4, (64, 80, 64): 0.2}
 """Cells k, j, i of a step's window, and how often it is taken: part of a head twice, a head."""
+FOREGROUND_WINDOWS = {(48, 64, 48): 0.3, (64, 80, 64): 0.45, (64, 112, 112): 0.25}
+"""The same where the foreground alone is trained, the last a trunk: whether dark cells are lung or
+air is seen from what lies around them."""
+HEAD_SHARE = 0.5
+"""Heads among the patches that train the foreground alone."""
 STEP_CELLS = {"cpu": 260_000, "cuda": 2_000_000}
 WEIGHT_DECAY = 0.03
 
@@ -62,6 +67,10 @@ class Library:
     altered: list[Sample] = field(default_factory=list)
     twins: dict[str, Sample] = field(default_factory=dict)
     """Intact scans by the name of the altered sample that was made from them; on no pile."""
+    subjects: dict[bool, dict[str, list[Sample]]] = field(
+        default_factory=lambda: {True: {}, False: {}}
+    )
+    """All samples whose foreground is known by subject, those of heads (True) and of others."""
     errors: dict[str, float] = field(default_factory=dict)
     """The last losses of samples on the area and the judgement, by name; on the foreground where
     that alone is trained."""
@@ -92,7 +101,10 @@ class Library:
             sample = compressed(sample)
         if watched:
             self.watched.append(sample)
-        elif sample.altered:
+            return
+        if sample.foreground_weight > 0.0:
+            self.subjects[sample.head].setdefault(sample.subject, []).append(sample)
+        if sample.altered:
             self.altered.append(sample)
         elif sample.twin:
             self.twins[sample.twin] = sample
@@ -118,6 +130,15 @@ class Library:
                 samples += [altered, self.pick(self.intact, rng)]
                 groups += [group, group + 1]
         return [expanded(sample) for sample in samples], groups
+
+    def draw_bodies(self, rng: Generator, count: int) -> tuple[list[Sample], list[int]]:
+        """Picks scans for a step on the foreground alone: every subject of a kind is as likely."""
+        samples = []
+        for _ in range(count):
+            kind = bool(rng.random() < HEAD_SHARE)
+            piles = list((self.subjects[kind] or self.subjects[not kind]).values())
+            samples.append(self.pick(piles[int(rng.integers(len(piles)))], rng))
+        return [expanded(sample) for sample in samples], list(range(count))
 
     def pick(self, pile: list[Sample], rng: Generator) -> Sample:
         """Picks any sample most of the time, else the worst of a few: most are no longer wrong."""
@@ -182,13 +203,17 @@ def start_run(
 
 
 def take_step(run: Run, library: Library, rate: float, only: str | None = None) -> dict[str, float]:
-    """Takes one step on intact and altered scans, for one task or both; gives the losses."""
+    """Takes one step, for one task or both; gives the losses."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    windows = list(WINDOWS)
-    window = windows[int(run.rng.choice(len(windows), p=list(WINDOWS.values())))]
-    pairs = max(1, STEP_CELLS[library.device] // (2 * int(np.prod(window))))
-    samples, groups = library.draw(run.rng, pairs)
+    bodies = only == "foreground"
+    shares = FOREGROUND_WINDOWS if bodies else WINDOWS
+    window = list(shares)[int(run.rng.choice(len(shares), p=list(shares.values())))]
+    fit = STEP_CELLS[library.device] / int(np.prod(window))
+    if bodies:
+        samples, groups = library.draw_bodies(run.rng, max(1, round(fit)))
+    else:
+        samples, groups = library.draw(run.rng, max(1, int(fit / 2)))
     patch = draw_patch(samples, groups, run.rng, window)
     with torch.autocast(library.device, torch.bfloat16):
         logits, scan = run.network(patch.channels)
@@ -280,6 +305,7 @@ def train(run: Run, library: Library, options: argparse.Namespace) -> None:
     """Trains until the run has had its hours."""
     curve = Curve(options.run / "curve.csv")
     checkpoint = options.run / "checkpoint.pt"
+    library.refresh()  # some ten minutes for 10,000 samples, which are no training time
     saved = clock = time.monotonic()
     while (share := done(run, options)) < 1.0:
         library.refresh()
