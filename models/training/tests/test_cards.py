@@ -1,0 +1,27 @@
+"""What the shipped cards take from those of the weights that were judged."""
+
+import json
+
+from voxmask_training import cards
+
+
+def card(digest: str, held_out: list[str], value: float) -> dict[str, object]:
+    training = {"subjects": 2, "held_out_subjects": held_out, "steps": 10}
+    blocks = {"boundary": None, "area": {"altered_threshold": value}, "evaluation": [value]}
+    return {"weights": {"sha256": digest}, "training": training, **blocks}
+
+
+def test_shipped_cards_take_parameters_and_figures_and_say_whose_they_are(tmp_path, monkeypatch):
+    for folder, content in (("judged", card("1", ["a"], 0.5)), ("shipped", card("2", [], 2.0))):
+        for task in cards.TASKS:
+            (tmp_path / folder / task).mkdir(parents=True)
+            (tmp_path / folder / task / "card.json").write_text(json.dumps(content))
+    arguments = ["--judged", str(tmp_path / "judged"), "--shipped", str(tmp_path / "shipped")]
+    monkeypatch.setattr("sys.argv", ["cards", *arguments])
+    cards.main()
+    for task in cards.TASKS:
+        found = json.loads((tmp_path / "shipped" / task / "card.json").read_text())
+        assert (found["area"], found["evaluation"]) == ({"altered_threshold": 0.5}, [0.5])
+        assert found["weights"]["sha256"] == "2" and found["training"]["held_out_subjects"] == []
+        figures_of = {"weights": "1", "held_out_subjects": ["a"], "steps": 10}
+        assert found["training"]["figures_of"] == figures_of

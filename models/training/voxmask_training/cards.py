@@ -1,0 +1,44 @@
+"""Gives the shipped cards what was fitted and measured on the weights that left a fold out.
+
+`python -m voxmask_training.cards --judged ../held-out --shipped ..`
+
+The shipped weights go on from those in `--judged` on every subject, so that nobody is left to judge
+them on: their cards take the parameters and the figures of the others, and say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+TASKS = ("foreground", "anonymization-area")
+SHARED = ("boundary", "area", "evaluation")
+
+
+def share(judged: Path, shipped: Path) -> None:
+    """Copies the blocks of one model's `card.json` into the other's."""
+    source = json.loads((judged / "card.json").read_text())
+    path = shipped / "card.json"
+    card = json.loads(path.read_text())
+    card |= {block: source[block] for block in SHARED}
+    card["training"]["figures_of"] = {
+        "weights": source["weights"]["sha256"],
+        "held_out_subjects": source["training"]["held_out_subjects"],
+        "steps": source["training"]["steps"],
+    }
+    path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+
+
+def main() -> None:
+    """Does so for both tasks."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--judged", type=Path, required=True, help="models that left a fold out")
+    parser.add_argument("--shipped", type=Path, required=True, help="models that saw every subject")
+    options = parser.parse_args()
+    for task in TASKS:
+        share(options.judged / task, options.shipped / task)
+
+
+if __name__ == "__main__":
+    main()
