@@ -132,6 +132,13 @@ parity: setup .venv-import/ready
 	.venv-import/bin/python tests/nnunet/parity.py \
 	  --tensor-executable target/release/examples/window_tensor --work $(or $(WORK),target/parity) $(ARGS)
 
+# The same on networks that nnU-Net's own commands train, and whole scans; DATA names a folder with volumes and
+# foreground in it. Half an hour.
+parity-trained: setup .venv-import/ready
+	cargo build --release --locked --bins --example window_tensor
+	.venv-import/bin/python tests/nnunet/trained.py --data $(or $(DATA),$(error DATA names no folder)) \
+	  --tensor-executable target/release/examples/window_tensor --work $(or $(WORK),target/parity-trained) $(ARGS)
+
 # The networks: see models/README.md.
 train evaluate flags fine-tune:
 	$(MAKE) -C models/training $@ $(foreach name,DATA REFERENCES OUTPUT INITIAL,$(if $($(name)),$(name)=$(abspath $($(name)))))
@@ -175,5 +182,5 @@ target/tools/bin/cargo-fuzz:
 	cargo install --quiet --locked --debug --root target/tools --version 0.13.1 cargo-fuzz
 
 .PHONY: setup demo picture test test-workflows lint schemas bench bench-cohort sweep site-check pilot \
-  loaders nnssl parity check-models check-gpu test-faults compare fuzz sbom reproducible \
+  loaders nnssl parity parity-trained check-models check-gpu test-faults compare fuzz sbom reproducible \
   train evaluate flags fine-tune

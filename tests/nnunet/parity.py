@@ -26,7 +26,7 @@ for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
 import nibabel  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from networks import SPECS, Spec, dataset, make  # noqa: E402
+from networks import SPECS, Spec, make  # noqa: E402
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import (  # noqa: E402
     DefaultPreprocessor,
@@ -63,7 +63,7 @@ def main() -> int:
         )
         if arguments.tensor_executable:
             for name in chosen:
-                row = compare_tensors(arguments, spec, results, model, (name, volumes[name]))
+                row = compare_tensors(arguments, spec.name, results, model, (name, volumes[name]))
                 rows.append(row)
                 print(json.dumps(row), flush=True)
         for mirroring in () if arguments.tensors_only else (False, True):
@@ -129,24 +129,25 @@ def compare(arguments, spec: Spec, results: Path, model: Path, volume, mirroring
     }
 
 
-def compare_tensors(arguments, spec: Spec, results: Path, model: Path, volume) -> dict:
+def compare_tensors(arguments, network: str, results: Path, model: Path, volume) -> dict:
     """One row: the largest difference of the prepared scans, in standard deviations of theirs."""
     name, paths = volume
-    paths = [str(path) for path in paths[: len(spec.schemes)]]
+    content = json.loads((results / "dataset.json").read_text())
+    paths = [str(path) for path in paths[: len(content["channel_names"])]]
     plans = PlansManager(str(results / "plans.json"))
     theirs = DefaultPreprocessor(verbose=False).run_case(
-        paths, None, plans, plans.get_configuration("3d_fullres"), dataset(spec)
+        paths, None, plans, plans.get_configuration("3d_fullres"), content
     )[0]
     raw = arguments.work / "tensor.raw"
     run([arguments.tensor_executable, model, raw, *paths], stdout=subprocess.DEVNULL)
     ours = np.fromfile(raw, np.float32)
     if ours.size != theirs.size:
-        return {"network": spec.name, "volume": name, "holds": False, "why": "sizes differ"}
+        return {"network": network, "volume": name, "holds": False, "why": "sizes differ"}
     worst = 0.0
     for a, b in zip(ours.reshape(theirs.shape), theirs):
         worst = max(worst, float(np.abs(a - b).max() / max(b.std(), 1e-8)))
     return {
-        "network": spec.name, "volume": name, "tensor_difference_sd": worst,
+        "network": network, "volume": name, "tensor_difference_sd": worst,
         "holds": worst <= MOST_TENSOR_DIFFERENCE,
     }
 
