@@ -111,8 +111,7 @@ def main() -> int:
     scans = write_scans(arguments.data, work / "scans", arguments.scans)
     rows = []
     for network in networks:
-        results = work / "results" / network.dataset
-        results /= f"{TRAINER}__{network.plans}__{CONFIGURATION}"
+        results = checkpoint(work, network).parents[1]
         model = work / "models" / network.name
         run(
             [sys.executable, "-m", "voxmask_import", results, "--fold", "0",
@@ -195,13 +194,17 @@ def train(data: Path, work: Path, networks: list[Network]) -> None:
     # Augments in the process that trains; nnU-Net's planner takes no 0 here.
     os.environ |= {"nnUNet_n_proc_DA": "0"}
     for network in networks:
-        folder = f"{TRAINER}__{network.plans}__{CONFIGURATION}"
-        path = work / "results" / network.dataset / folder / "fold_0/checkpoint_final.pth"
-        if not path.exists():
+        if not checkpoint(work, network).exists():
             command(
                 "nnUNetv2_train", network.number, CONFIGURATION, 0, "-tr", TRAINER,
                 "-p", network.plans, "-device", "cpu",
             )
+
+
+def checkpoint(work: Path, network: Network) -> Path:
+    """What training leaves."""
+    folder = f"{TRAINER}__{network.plans}__{CONFIGURATION}"
+    return work / "results" / network.dataset / folder / "fold_0/checkpoint_final.pth"
 
 
 def write_dataset(data: Path, folder: Path, network: Network) -> None:
@@ -327,9 +330,13 @@ def link(source: Path, path: Path) -> None:
 # Comparing
 
 
-def predict(network: Network, scans: dict[str, list[Path]], folder: Path, *words) -> Path:
+def predict(arguments, network: Network, scans: dict, folder: Path, *words) -> Path:
     """Runs nnUNetv2_predict in one process on some scans; gives back the folder of label maps."""
-    wanted = folder / "scans"
+    wanted, found = folder / "scans", folder / "nnunet"
+    trained = checkpoint(arguments.work, network).stat().st_mtime
+    there = [found / f"{name}.nii.gz" for name in scans]
+    if all(path.exists() and path.stat().st_mtime > trained for path in there):
+        return found
     wanted.mkdir(parents=True, exist_ok=True)
     for path in wanted.iterdir():
         path.unlink()
@@ -337,17 +344,17 @@ def predict(network: Network, scans: dict[str, list[Path]], folder: Path, *words
         for path in paths[: len(network.channels)]:
             link(path, wanted / path.name)
     command(
-        "nnUNetv2_predict", "-i", wanted, "-o", folder / "nnunet", "-d", network.number,
+        "nnUNetv2_predict", "-i", wanted, "-o", found, "-d", network.number,
         "-tr", TRAINER, "-p", network.plans, "-c", CONFIGURATION, "-f", 0, "-device", "cpu",
         "-npp", 0, "-nps", 0, "--disable_progress_bar", *words,
     )
-    return folder / "nnunet"
+    return found
 
 
 def compare(arguments, network: Network, model: Path, scans: dict, mirroring: bool) -> list[dict]:
     """One row a scan: nnU-Net's label map against ours."""
     folder = arguments.work / "out" / network.name / ("mirrored" if mirroring else "plain")
-    theirs = predict(network, scans, folder, *([] if mirroring else ["--disable_tta"]))
+    theirs = predict(arguments, network, scans, folder, *([] if mirroring else ["--disable_tta"]))
     rows = []
     for name, paths in scans.items():
         ours = folder / f"{name}.nii.gz"
@@ -370,7 +377,7 @@ def compare_probabilities(arguments, network: Network, scans: dict) -> bool:
     """Says how far ours is from nnU-Net's probability of a label, and whether it is close."""
     scans = {name: scans[name] for name in WITH_PROBABILITIES if name in scans}
     folder = arguments.work / "out" / network.name / "probabilities"
-    theirs = predict(network, scans, folder, "--disable_tta", "--save_probabilities")
+    theirs = predict(arguments, network, scans, folder, "--disable_tta", "--save_probabilities")
     differences = []
     for name, paths in scans.items():
         ours = folder / f"{name}.nii.gz"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,16 +59,16 @@ def export(network: nn.Module, weights: dict[str, Tensor], shape: list[int], pat
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         wanted = [network(torch.from_numpy(window)).numpy() for window in windows]
-        center_norms(network)
-        torch.onnx.export(
-            network,
-            (torch.from_numpy(noise),),
-            str(path),
-            input_names=["window"],
-            output_names=["logits"],
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        with summing_by_axes(network):
+            torch.onnx.export(
+                network,
+                (torch.from_numpy(noise),),
+                str(path),
+                input_names=["window"],
+                output_names=["logits"],
+                opset_version=OPSET,
+                dynamo=False,
+            )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     got = [session.run(["logits"], {"window": window})[0] for window in windows]
     difference, of_zeros = (float(np.abs(a - b).max()) for a, b in zip(got, wanted))
@@ -78,19 +82,41 @@ def export(network: nn.Module, weights: dict[str, Tensor], shape: list[int], pat
     return difference
 
 
-def center_norms(network: nn.Module) -> None:
-    """Takes the mean off what each instance normalisation sees.
+@contextmanager
+def summing_by_axes(network: nn.Module) -> Iterator[None]:
+    """Has the network's instance normalisations sum along one axis after the other, for a while.
 
-    That changes nothing but rounding. PyTorch sums in 64 bits, so that a constant is 0 after the
-    normalisation; ONNX Runtime sums in 32, and divides what rounding leaves by the square root of
-    epsilon. In a scan of zeros all is constant but for the window's rim.
+    That changes nothing but rounding. PyTorch sums in 64 bits. ONNX Runtime's own normalisation
+    adds all voxels of a window up in 32: where many are the same, as round a scan smaller than the
+    window, each rounding errs to the same side, and logits were 14 to 37 times as far from those
+    of 64 bits as PyTorch's.
     """
-    for norm in network.modules():
-        if isinstance(norm, nn.InstanceNorm3d) and not getattr(norm, "is_centered", False):
-            norm.is_centered = True
-            norm.register_forward_pre_hook(center)
+    norms = [norm for norm in network.modules() if isinstance(norm, nn.InstanceNorm3d)]
+    for norm in norms:
+        norm.forward = partial(normalize, norm)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
 
 
-def center(_: nn.Module, seen: tuple[Tensor]) -> tuple[Tensor]:
-    """What a normalisation sees, with a mean of about 0 in each channel."""
-    return (seen[0] - seen[0].mean((2, 3, 4), keepdim=True),)
+def normalize(norm: nn.InstanceNorm3d, seen: Tensor) -> Tensor:
+    """Instance normalisation of (N, C, k, j, i) with short sums, and no second array of its size.
+
+    What rounding leaves of the mean is taken off too: of a constant, it would be divided by the
+    square root of epsilon.
+    """
+    centered = seen - mean(seen.mean(4, keepdim=True))
+    left = mean(centered.mean(4, keepdim=True))
+    rows = torch.linalg.vector_norm(centered, dim=4, keepdim=True) / math.sqrt(seen.shape[4])
+    scale = 1 / torch.sqrt(mean(rows * rows) - left * left + norm.eps)
+    if norm.weight is None:
+        return centered * scale - left * scale
+    scale = scale * norm.weight.view(1, -1, 1, 1, 1)
+    return centered * scale + (norm.bias.view(1, -1, 1, 1, 1) - left * scale)
+
+
+def mean(rows: Tensor) -> Tensor:
+    """Mean of (N, C, k, j, 1) along j, then k."""
+    return rows.mean(3, keepdim=True).mean(2, keepdim=True)
