@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import nibabel
 import numpy as np
 
-from voxmask_training.fit import Trial, fit_temperature, middle_of_best
+from voxmask_training.fit import Trial, fit_temperature, highest_of_best
 
 
-def test_the_middle_of_equally_good_thresholds_is_kept():
+def test_the_highest_of_equally_good_thresholds_is_kept():
     scores = {-1.0: 0.7, 0.0: 0.8, 1.0: 0.9, 2.0: 0.9, 3.0: 0.9, 4.0: 0.9, 5.0: 0.9, 6.0: 0.6}
-    assert middle_of_best(scores) == 3.0
-    assert middle_of_best({0.0: 0.5, 1.0: 0.6, 2.0: 0.1}) == 1.0
+    assert highest_of_best(scores) == 5.0
+    assert highest_of_best({0.0: 0.5, 1.0: 0.6, 2.0: 0.1}) == 1.0
 
 
 def test_the_temperature_undoes_overconfidence_and_leaves_out_what_is_certain(tmp_path):
