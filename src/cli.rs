@@ -23,10 +23,13 @@ pub fn main<S: Step>() -> ExitCode {
     // SAFETY: nothing before this starts a thread.
     unsafe { network::session::forbid_telemetry() };
     let done = endings::handle(S::COHORT).and_then(|()| run::<S>(std::env::args_os().collect()));
-    endings::give_way();
     match done {
-        Ok(code) => code,
+        Ok(code) => {
+            endings::give_way();
+            code
+        }
         Err(error) => {
+            endings::claim();
             // Not through tracing: `--quiet` never hides why a run failed.
             let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::from(&error)

@@ -80,6 +80,11 @@ pub(super) fn give_way() {
     }
 }
 
+/// The same where this thread says why: from now on the others wait for it, so that one line says why.
+pub(super) fn claim() {
+    is_first();
+}
+
 fn end(code: i32, why: std::fmt::Arguments) -> ! {
     if is_first() {
         let _ = writeln!(std::io::stderr(), "error: {why}");
@@ -141,18 +146,34 @@ fn exit_75_without_memory() -> std::io::Result<()> {
     *BALLAST.lock().unwrap_or_else(PoisonError::into_inner) = Vec::with_capacity(1 << 20);
     let stop = || {
         let refused = REFUSED.load(Ordering::SeqCst);
-        // Else it is an abort for another reason: returning ends the process.
+        let more = "give it more, or fewer --threads";
         if refused > 0 {
-            let more = "give it more, or fewer --threads";
             end(
                 75,
                 format_args!("not enough memory: {refused} bytes more were needed; {more}"),
             );
         }
+        // The C library aborts too where it is refused memory, as for what a new thread leaves behind.
+        if !memory_is_left() {
+            end(75, format_args!("not enough memory; {more}"));
+        }
+        // Else it is an abort for another reason: returning ends the process.
     };
     // SAFETY: an abort comes out of the thread that it stops, which at that moment neither allocates
     // nor holds a lock that the handler takes; the process does not go on after it.
     unsafe { low_level::register(SIGABRT, stop) }.map(drop)
+}
+
+/// Whether the system would still give this process as much as its allocator asks for at least.
+fn memory_is_left() -> bool {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+    const BYTES: usize = 4 << 20;
+    let (access, private) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+    // SAFETY: new memory at a place of the system's choice, which nobody else knows of.
+    let found = unsafe { mmap_anonymous(std::ptr::null_mut(), BYTES, access, private) };
+    // SAFETY: exactly that memory, to which nothing points.
+    found.is_ok_and(|memory| unsafe { munmap(memory, BYTES) }.is_ok())
 }
 
 /// A mapped file that was shortened, or that a disk does not give back, is a signal instead of an error.
