@@ -56,11 +56,7 @@ def main() -> int:
         scans = [volumes[name][: len(spec.schemes)] for name in TRAINED_ON]
         results = make(arguments.work / "results", spec, scans, arguments.steps)
         model = arguments.work / "models" / spec.name
-        run(
-            [sys.executable, "-m", "voxmask_import", results, "--fold", *spec.folds,
-             "--output", model, "--name", spec.name],
-            cwd=ROOT / "models/import",
-        )
+        import_results(results, spec.folds, model, spec.name)
         if arguments.tensor_executable:
             for name in chosen:
                 row = compare_tensors(arguments, spec.name, results, model, (name, volumes[name]))
@@ -93,6 +89,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
+
+
+def import_results(results: Path, folds: tuple[str, ...], model: Path, name: str) -> None:
+    """Turns a result folder into a model."""
+    run(
+        [sys.executable, "-m", "voxmask_import", results, "--fold", *folds,
+         "--output", model, "--name", name],
+        cwd=ROOT / "models/import",
+    )
 
 
 def run(command: list, **options) -> None:

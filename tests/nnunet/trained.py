@@ -23,7 +23,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from parity import ROOT, compare_tensors, run, score, table
+from parity import ROOT, compare_tensors, import_results, run, score, table
 from scipy.ndimage import gaussian_filter
 from volumes import rotation
 
@@ -113,11 +113,7 @@ def main() -> int:
     for network in networks:
         results = checkpoint(work, network).parents[1]
         model = work / "models" / network.name
-        run(
-            [sys.executable, "-m", "voxmask_import", results, "--fold", "0",
-             "--output", model, "--name", network.name],
-            cwd=ROOT / "models/import",
-        )
+        import_results(results, ("0",), model, network.name)
         if arguments.tensor_executable:
             rows += [
                 compare_tensors(arguments, network.name, results, model, scan)

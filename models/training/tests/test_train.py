@@ -94,6 +94,9 @@ def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monke
     run(monkeypatch, train, *alone, *initial, "--hours", 0.002)
     assert losses(tmp_path / "alone", "foreground_altered")
     assert not losses(tmp_path / "alone", "area_altered")
+    alone = ("--samples", samples, "--models", tmp_path / "one", "--only", "foreground")
+    run(monkeypatch, export, "--run", tmp_path / "alone", *alone)
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["foreground"]
 
 
 def sample(name: str, altered: bool = True, twin: str = "") -> train.Sample:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from .tables import (
     put_between,
     values_of,
 )
+from .work import default_work
 
 TOLERANCE_MM = 2.0
 REGIONS = {
@@ -293,11 +293,10 @@ def evaluate_area(options: argparse.Namespace, folder: Path) -> None:
 
 def main() -> None:
     """Evaluates one task or both."""
-    work = Path(os.environ.get("VOXMASK_TRAINING", "~/.cache/voxmask-training")).expanduser()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--executables", type=Path, required=True, help="folder")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=work)
+    parser.add_argument("--work", type=Path, default=default_work())
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--fold", default="0")
     parser.add_argument("--output", type=Path, required=True, help="document with markers")

@@ -27,9 +27,10 @@ from .channels import read_canonical
 from .folds import FOLDS_FILE
 from .samples import published
 from .scan import Scan
-from .sources import Volume, default_work, read_volumes, safe_name
+from .sources import Volume, read_volumes, safe_name
 from .templates import Templates
 from .tools import NIIMATH_TOOLS, with_tool
+from .work import default_work
 
 REAL_TOOLS = (*NIIMATH_TOOLS, "quickshear")
 MASKS = {

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from . import channels
 from .folds import held_out
-from .network import AREA, CHANNELS, FOREGROUND, MULTIPLE_OF, Network, to_cells
-from .weights import HALF
+from .network import CHANNELS, FOREGROUND, MULTIPLE_OF, Network, to_cells
+from .weights import FILES, HALF
 
 VERSION = "0.1.0"
 OPSET = 17
@@ -221,12 +221,13 @@ def describe_training(options: argparse.Namespace, step: int) -> dict[str, objec
 
 
 def main() -> None:
-    """Exports both heads and writes their cards."""
+    """Exports the heads and writes their cards."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, help="folder to write to")
     parser.add_argument("--fold", default="0")
+    parser.add_argument("--only", choices=["foreground", "area"], help="write one task's model")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -234,7 +235,9 @@ def main() -> None:
     network = Network()
     network.load_state_dict(state["average"])
     training = describe_training(options, state["step"])
-    for name, head in (("foreground", FOREGROUND), ("anonymization-area", AREA)):
+    for head, name in FILES.items():
+        if options.only and (options.only == "foreground") != (head == FOREGROUND):
+            continue
         folder = options.models / name
         folder.mkdir(parents=True, exist_ok=True)
         worst = export_head(network, head, folder / "model.onnx")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from .evaluate import region_of
 from .executables import Step, read_mask, read_voxels
 from .folds import TABLES, held_out
 from .scores import Mask, dice
+from .work import default_work
 
 LEAST_GAIN = 2e-4
 AREA_LEAST_GAIN = 4e-3
@@ -224,12 +224,11 @@ def highest_of_best(scores: dict[float, float]) -> float:
 
 def main() -> None:
     """Fits one model's card."""
-    work = Path(os.environ.get("VOXMASK_TRAINING", "~/.cache/voxmask-training")).expanduser()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=["foreground", "area"])
     parser.add_argument("--executables", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=work)
+    parser.add_argument("--work", type=Path, default=default_work())
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--fold", default="0")
     parser.add_argument("--count", type=int, default=16, help="scans")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ import numpy as np
 from .evaluate import region_of
 from .folds import TABLES, held_out
 from .tables import markdown, put_between
+from .work import default_work
 
 GOOD_DICE = 0.98
 FALSE_ALARMS = 0.1
@@ -190,11 +190,10 @@ def prepare(options: argparse.Namespace) -> list[Scan]:
 
 def main() -> None:
     """Prints the tables, and writes the first into the document."""
-    work = Path(os.environ.get("VOXMASK_TRAINING", "~/.cache/voxmask-training")).expanduser()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--executables", type=Path, required=True, help="folder")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=work)
+    parser.add_argument("--work", type=Path, default=default_work())
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--fold", default="0")
     parser.add_argument("--output", type=Path, help="document with markers")

@@ -6,7 +6,7 @@ output puts eight logits back into each block. Features are normalised over the
 channels of each voxel, which keeps what is the same all over a scan (is the air noise
 or a constant?); what a voxel cannot see comes from the mean and the maximum over all
 cells in view, at every level. Cells out of view are set to zero after every block, so
-that the width of the empty margin changes nothing.
+that a wider margin changes nothing; without any, bodies at the border lose.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from scipy import ndimage
 
 from .folds import TABLES
 from .tables import Row
+from .work import default_work
 
 TILE = 200
 """Side of a slice's square [pixels]."""
@@ -165,10 +165,9 @@ def area_scored(data: Path, cases: Path, folder: Path) -> list[Scored]:
 
 def main() -> None:
     """Writes a sheet for each task."""
-    work = Path(os.environ.get("VOXMASK_TRAINING", "~/.cache/voxmask-training")).expanduser()
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=work)
+    parser.add_argument("--work", type=Path, default=default_work())
     parser.add_argument("--output", type=Path, required=True, help="folder")
     options = parser.parse_args()
     folder = options.work / "evaluation"

@@ -65,7 +65,8 @@ def register(path: Path, template: Path, lowest_mm: float | None = None) -> np.n
 
 def main() -> None:
     """Register every head with a face (or a part of it) that has no affine yet."""
-    from .sources import default_work, read_table
+    from .sources import read_table
+    from .work import default_work
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)

@@ -49,7 +49,6 @@ from .scan import Scan, resampled
 from .sources import (
     LabelMap,
     Volume,
-    default_work,
     read_label_map,
     read_tool_run,
     read_volumes,
@@ -57,6 +56,7 @@ from .sources import (
     tool_run_folder,
 )
 from .templates import Templates
+from .work import default_work
 
 LABEL_MAPS = tuple(f"head_{n:02d}" for n in range(1, 21))
 MOST_VOXELS = 3_500_000

@@ -8,7 +8,6 @@ voxels.
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,12 +27,6 @@ FAILED_REGISTRATIONS = (
 )
 QUALITY = {"A": 1.0, "B": 0.7, "C": 0.25}
 LARGEST_VOXELS = 3_000_000
-
-
-def default_work() -> Path:
-    """$VOXMASK_TRAINING, or a folder in the user's cache."""
-    folder = os.environ.get("VOXMASK_TRAINING", "~/.cache/voxmask-training")
-    return Path(folder).expanduser()
 
 
 def safe_name(subject: str) -> str:

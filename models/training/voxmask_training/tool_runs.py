@@ -20,8 +20,9 @@ from . import scenes
 from .painting import paint
 from .samples import LABEL_MAPS, Engine, rounded, scanned_mr
 from .scan import Scan
-from .sources import default_work, safe_name, tool_run_folder
+from .sources import safe_name, tool_run_folder
 from .tools import NIIMATH_TOOLS, with_tool
+from .work import default_work
 
 TOOLS = (*NIIMATH_TOOLS, "quickshear")
 LEAST_ML = 20.0
