@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from voxmask_training import packs
+from voxmask_training import packs, variation
 from voxmask_training.network import IN_VIEW, MULTIPLE_OF
 from voxmask_training.patches import (
     AREA,
@@ -165,3 +165,16 @@ def test_a_pack_gives_back_its_samples(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(packs, "STEPS", (1.0,) * 9)
     with pytest.raises(ValueError, match="pack again"):
         list(packs.read_packs(sorted((folder / "packs").glob("*.pack"))))
+
+
+def test_half_of_the_patches_of_a_scan_as_it_is_hardly_change_it(monkeypatch):
+    monkeypatch.setattr(variation, "CALM_SHARE", 1.0)
+    sample = ball(False, name="original_a", twin="")
+    whole = whole_patch(sample)
+    size = float(whole.foreground.sum())
+    for seed in range(5):
+        patch = draw_patch([sample], [0], np.random.default_rng(seed), (64, 64, 80))
+        assert float(patch.foreground.sum()) == pytest.approx(size, rel=0.2)
+        # All of it is in view, and no intensity changed.
+        assert float(patch.channels[0, IN_VIEW].sum()) == pytest.approx(40 * 30 * 50, rel=0.25)
+        assert float(patch.channels[0, INTENSITY].max()) == pytest.approx(1.0, abs=0.02)

@@ -158,3 +158,17 @@ def test_some_samples_of_a_step_are_the_worst_of_a_few(tmp_path):
     share = 0.1 + train.WORST_SHARE * (0.9 - 0.9**5)
     assert picked.count("7") / 2000 == pytest.approx(share, abs=0.04)
     assert set(picked) == set(names)
+
+
+def test_scans_as_they_are_come_in_their_share_where_there_are_any(tmp_path):
+    library = train.Library(tmp_path, frozenset())
+    for name in ("1_0", "original_a_000"):
+        library.add(replace(sample(name), foreground_weight=1.0, subject=name))
+    library.add(sample("1_1", altered=False))  # the one intact scan of both kinds
+    rng = np.random.default_rng(0)
+    areas = [s.name for _ in range(1000) for s in library.draw(rng, 1)[0]]
+    bodies = [s.name for s in library.draw_bodies(rng, 1000)[0]]
+    for drawn in (areas, bodies):
+        share = drawn.count("original_a_000") / 1000
+        assert share == pytest.approx(train.ORIGINAL_SHARE, abs=0.05)
+    assert areas.count("1_1") == 1000

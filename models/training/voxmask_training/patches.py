@@ -32,6 +32,8 @@ FAR_FREE_WEIGHT = 0.2
 STEPS = (255.0 / MR_CLIP**0.5, 40.0, 100.0, 20.0, 1.0, 150.0, 20.0, 20.0, 10.0)
 """Bytes per unit of each layer; the intensity is stored as its square root."""
 AREA_CELLS = 64
+ORIGINAL = "original_"
+"""How the names of samples begin that are scans as they are (`originals.py`)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Sample:
     def head(self) -> bool:
         """True where mirroring front and back, or top and bottom, is out of place."""
         return self.region.startswith(HEAD_REGIONS)
+
+    @property
+    def original(self) -> bool:
+        """True for a scan as it is, which nothing restaged."""
+        return self.name.startswith(ORIGINAL)
 
 
 @dataclass(frozen=True)

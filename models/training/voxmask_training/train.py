@@ -17,6 +17,7 @@ import argparse
 import copy
 import csv
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -49,6 +50,8 @@ WINDOWS = {(48, 48, 48): 0.4, (48, 64, 48): 0.4, (64, 80, 64): 0.2}
 FOREGROUND_WINDOWS = {(48, 64, 48): 0.3, (64, 80, 64): 0.45, (64, 112, 112): 0.25}
 """The same where the foreground alone is trained, the last a trunk: whether dark cells are lung or
 air is seen from what lies around them."""
+ORIGINAL_SHARE = 0.45
+"""Samples that are scans as they are (`originals.py`), where there are any."""
 HEAD_SHARE = 0.5
 """Heads among the patches that train the foreground alone."""
 STEP_CELLS = {"cpu": 260_000, "cuda": 2_000_000}
@@ -56,21 +59,38 @@ WEIGHT_DECAY = 0.03
 
 
 @dataclass
+class Piles:
+    """Samples that a step draws from, by what was done to the scan and by subject."""
+
+    intact: list[Sample] = field(default_factory=list)
+    altered: list[Sample] = field(default_factory=list)
+    subjects: dict[bool, dict[str, list[Sample]]] = field(
+        default_factory=lambda: {True: {}, False: {}}
+    )
+    """All whose foreground is known by subject, those of heads (True) and of others."""
+
+    def add(self, sample: Sample) -> None:
+        """Puts a sample where it belongs; twins are drawn for the foreground alone."""
+        if sample.foreground_weight > 0.0:
+            self.subjects[sample.head].setdefault(sample.subject, []).append(sample)
+        if sample.altered:
+            self.altered.append(sample)
+        elif not sample.twin:
+            self.intact.append(sample)
+
+
+@dataclass
 class Library:
-    """The samples read so far, split by fold and by what was done to the scan."""
+    """The samples read so far: restaged, as they are, and held out."""
 
     folder: Path
     held_out: frozenset[str]
     device: str = "cpu"
     seen: set[Path] = field(default_factory=set)
-    intact: list[Sample] = field(default_factory=list)
-    altered: list[Sample] = field(default_factory=list)
+    staged: Piles = field(default_factory=Piles)
+    originals: Piles = field(default_factory=Piles)
     twins: dict[str, Sample] = field(default_factory=dict)
-    """Intact scans by the name of the altered sample that was made from them; on no pile."""
-    subjects: dict[bool, dict[str, list[Sample]]] = field(
-        default_factory=lambda: {True: {}, False: {}}
-    )
-    """All samples whose foreground is known by subject, those of heads (True) and of others."""
+    """Intact scans by the name of the altered sample that was made from them."""
     errors: dict[str, float] = field(default_factory=dict)
     """The last losses of samples on the area and the judgement, by name; on the foreground where
     that alone is trained."""
@@ -102,14 +122,14 @@ class Library:
         if watched:
             self.watched.append(sample)
             return
-        if sample.foreground_weight > 0.0:
-            self.subjects[sample.head].setdefault(sample.subject, []).append(sample)
-        if sample.altered:
-            self.altered.append(sample)
-        elif sample.twin:
+        if sample.twin:
             self.twins[sample.twin] = sample
-        else:
-            self.intact.append(sample)
+        (self.originals if sample.original else self.staged).add(sample)
+
+    def kind(self, rng: Generator, there: Callable[[Piles], object]) -> Piles:
+        """Chooses between restaged scans and those as they are, where both have what is wanted."""
+        both = [piles for piles in (self.originals, self.staged) if there(piles)]
+        return both[0] if len(both) == 2 and rng.random() < ORIGINAL_SHARE else both[-1]
 
     def draw(self, rng: Generator, pairs: int) -> tuple[list[Sample], list[int]]:
         """Picks intact and altered samples for a step, and which of them are to be varied alike.
@@ -121,13 +141,14 @@ class Library:
         groups: list[int] = []
         for _ in range(pairs):
             group = max(groups, default=-1) + 1
-            altered = self.pick(self.altered, rng)
+            altered = self.pick(self.kind(rng, lambda piles: piles.altered).altered, rng)
             twin = self.twins.get(altered.name)
             if twin is not None and rng.random() < TWIN_SHARE:
                 samples += [altered, twin]
                 groups += [group, group + (twin.cells.shape != altered.cells.shape)]
             else:
-                samples += [altered, self.pick(self.intact, rng)]
+                pile = self.kind(rng, lambda piles: piles.intact).intact
+                samples += [altered, self.pick(pile, rng)]
                 groups += [group, group + 1]
         return [expanded(sample) for sample in samples], groups
 
@@ -135,8 +156,9 @@ class Library:
         """Picks scans for a step on the foreground alone: every subject of a kind is as likely."""
         samples = []
         for _ in range(count):
-            kind = bool(rng.random() < HEAD_SHARE)
-            piles = list((self.subjects[kind] or self.subjects[not kind]).values())
+            head = bool(rng.random() < HEAD_SHARE)
+            subjects = self.kind(rng, lambda piles: any(piles.subjects.values())).subjects
+            piles = list((subjects[head] or subjects[not head]).values())
             samples.append(self.pick(piles[int(rng.integers(len(piles)))], rng))
         return [expanded(sample) for sample in samples], list(range(count))
 
@@ -284,8 +306,10 @@ class Curve:
     def write(self, run: Run, rate: float, library: Library) -> None:
         """Appends `step,hours,name,value` rows and prints them on one line."""
         row = {name: float(np.mean(v)) for name, v in sorted(self.values.items())}
-        row |= {"rate": rate, "intact": len(library.intact)}
-        row |= {"altered": len(library.altered), "twins": len(library.twins)}
+        row |= {"rate": rate, "intact": len(library.staged.intact)}
+        row |= {"altered": len(library.staged.altered), "twins": len(library.twins)}
+        originals = library.originals
+        row |= {"originals": len(originals.intact) + len(originals.altered)}
         append_rows(self.path, run, row)
         self.values.clear()
 

@@ -22,6 +22,8 @@ BEYOND_CELLS = 4.0
 """How far the window may reach out of a scan that is larger than it."""
 FINE_BEND_EVERY, FINE_BEND_CELLS, WIDE_BEND_CELLS = 9, 0.7, 1.2
 """Elastic change: standard deviations with control points every so many cells, and 3 an axis."""
+CALM_SHARE = 0.5
+"""Scans as they are that stay nearly so, in half of their patches."""
 TONES = (0.0, 0.25, 0.5, 1.0)
 """Intensities between which an MR scan's contrast is changed."""
 
@@ -64,8 +66,9 @@ def draw_patch(
     members: list[list[Sample]] = [[] for _ in range(max(groups) + 1)]
     for sample, group in zip(samples, groups, strict=True):
         members[group].append(sample)
-    poses = [draw_pose(group, rng, window) for group in members]
-    looks = [draw_look(group[0], rng) for group in members]
+    calm = [group[0].original and rng.random() < CALM_SHARE for group in members]
+    poses = [draw_pose(*drawn, rng, window) for drawn in zip(members, calm, strict=True)]
+    looks = [draw_look(group[0], still, rng) for group, still in zip(members, calm, strict=True)]
     noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     where, inside = sources(poses, window, noise, device)
     cells = []
@@ -84,18 +87,26 @@ def draw_patch(
     return make_patch(recoloured(cut, looks, order, noise), samples)
 
 
-def draw_pose(group: list[Sample], rng: Generator, window: tuple[int, int, int]) -> Pose:
-    """Draws flips, a narrower view, a turn, a stretch and where the window lies."""
+def draw_pose(
+    group: list[Sample], calm: bool, rng: Generator, window: tuple[int, int, int]
+) -> Pose:
+    """Draws flips, a narrower view, a turn, a stretch and where the window lies.
+
+    `calm`: left and right at most change places, and the rest hardly changes.
+    """
     size = np.array(group[0].cells.shape[1:])
     head = group[0].head
     flips = rng.random(3) < (0.08, 0.08, 0.5) if head else rng.random(3) < (0.3, 0.3, 0.5)
+    flips &= (not calm, not calm, True)
     low, high = np.zeros(3), size.astype(float)
-    if rng.random() < 0.35:
+    if not calm and rng.random() < 0.35:
         cut = np.floor(rng.uniform(0, 0.3, (2, 3)) * size) * (rng.random((2, 3)) < 0.35)
         cut *= size - cut.sum(0) >= 8
         low, high = low + cut[0], high - cut[1]
     stretch = rng.uniform(0.82, 1.22) * np.exp(rng.normal(0.0, 0.05, 3))
     angles = rng.normal(0.0, 0.12 if head else 0.2, 3) * (rng.random() < 0.7)
+    if calm:
+        stretch, angles = stretch**0.2, angles * 0.2
     around = area_cell(group, rng)
     first = np.zeros(3)
     for axis, cells in enumerate(window):
@@ -112,7 +123,7 @@ def draw_pose(group: list[Sample], rng: Generator, window: tuple[int, int, int])
     middle = first + (high - low) * stretch / 2.0 - 0.5
     matrix = np.where(flips, -1.0, 1.0)[:, None] * rotation(angles) / stretch
     offset = (low + high - 1.0) / 2.0 - matrix @ middle
-    bent = float(rng.uniform(0.3, 1.5) * (rng.random() < 0.6))
+    bent = float(rng.uniform(0.3, 1.5) * (rng.random() < 0.6)) * (0.3 if calm else 1.0)
     return Pose(np.concatenate([matrix, offset[:, None]], 1), low, high, bent)
 
 
@@ -172,9 +183,11 @@ def bends(
     return total.permute(0, 2, 3, 4, 1)
 
 
-def draw_look(sample: Sample, rng: Generator) -> Look:
-    """Draws how the intensities of a scan change: much for MR, little for CT."""
+def draw_look(sample: Sample, calm: bool, rng: Generator) -> Look:
+    """Draws how the intensities of a scan change: much for MR, little for CT, not if `calm`."""
     slopes = [1.0] * len(TONES)
+    if calm:
+        return Look(1.0, tuple(slopes), gain=1.0, shading=0.0, offset=0.0, noise=0.0, grain=1.0)
     if sample.is_ct:
         return Look(
             gamma=1.0,

@@ -1,0 +1,68 @@
+"""Samples of scans as they are: which there are, and what they are called."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxmask_training import alterations, originals
+from voxmask_training.patches import read_sample
+from voxmask_training.scan import Scan
+from voxmask_training.sources import Volume
+
+
+def head() -> Scan:
+    """A ball of 100 mm in faint noise, on whole numbers, its middle where MNI's is."""
+    shape, spacing = (56, 60, 56), np.full(3, 4.0)
+    grid = np.meshgrid(*(np.arange(n) - n // 2 for n in shape), indexing="ij")
+    inside = sum(g**2 for g in grid) < 25**2
+    values = np.abs(np.random.default_rng(0).normal(0, 9, shape)) + 400 * inside
+    mni = np.diag([4.0, 4.0, 4.0, 1.0])
+    mni[:3, 3] = [-112, -120, -112]
+    nothing = np.zeros(shape, bool)
+    return Scan(
+        np.rint(values).astype(np.float32),
+        spacing,
+        ct=False,
+        foreground=inside,
+        mni=mni,
+        area=nothing,
+        free=nothing,
+        subject="some one",
+        region="head",
+        background="noise",
+    )
+
+
+@pytest.fixture
+def volume(monkeypatch) -> Volume:
+    monkeypatch.setattr(originals, "read", lambda _: head())
+    monkeypatch.setattr(Volume, "mni", property(lambda _: np.eye(4)))
+    monkeypatch.setattr(alterations, "METHODS", {"plane": 1.0})
+    nowhere = Path("/nowhere")
+    return Volume("t1", "some one", "head", "T1", "intact", "noise", "A", nowhere, nowhere, nowhere)
+
+
+def test_a_head_comes_as_it_is_with_zeroed_air_and_altered_beside_its_twin(volume, tmp_path):
+    written = originals.write(volume, tmp_path, 2, None, np.random.default_rng(1))
+    names = ["", "_000", "_000_before", "_001", "_001_before", "_zeroed"]
+    folder = tmp_path / "some_one"
+    found = {path.stem: read_sample(path) for path in sorted(folder.iterdir())}
+    assert sorted(found) == [f"original_t1{name}" for name in names] and written == len(names)
+    assert all(one.original and one.foreground_weight == 1.0 for one in found.values())
+    plain = found["original_t1"]
+    assert not plain.altered and not plain.twin
+    assert plain.cells.shape == (9, 56, 60, 56)
+    for pair in ("original_t1_000", "original_t1_001"):
+        after, before = found[pair], found[f"{pair}_before"]
+        assert after.altered and after.kind.startswith("plane-") and len(after.area_cells) > 9
+        assert before.twin == pair and not before.altered
+        assert (after.cells != before.cells).any()
+
+
+def test_what_is_there_is_kept_and_more_pairs_can_be_asked_for(volume, tmp_path):
+    assert originals.write(volume, tmp_path, 0, None, np.random.default_rng(1)) == 2
+    assert originals.write(volume, tmp_path, 1, None, np.random.default_rng(1)) == 2
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")}
+    assert originals.write(volume, tmp_path, 1, None, np.random.default_rng(1)) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")} == before
