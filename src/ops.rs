@@ -16,6 +16,7 @@ pub mod overlap;
 pub mod packed_mask;
 pub mod plausibility;
 pub mod resize;
+pub mod rim;
 pub mod skin;
 pub mod surface;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::folder::Kind;
 use crate::error::{Error, Result};
 use crate::ops::constant_area::Snap;
+use crate::ops::rim::Rim;
 use crate::ops::skin::Skin;
 
 /// What weights expect, what comes out, and what is done with it. `card.json` beside `model.onnx`.
@@ -159,6 +160,9 @@ pub struct Boundary {
     /// MR: how the surface is then moved to the skin; not at all if it is missing.
     #[serde(default)]
     pub skin: Option<Skin>,
+    /// MR: how the rim in front of blanked air is taken in; not at all if it is missing.
+    #[serde(default)]
+    pub rim: Option<Rim>,
 }
 
 /// How the anonymization area is decided and snapped to constant voxels.

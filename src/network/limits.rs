@@ -23,24 +23,23 @@ impl Card {
                 "{count} input channels; at most {CHANNELS} are possible"
             ));
         }
-        let skin = self
-            .boundary
-            .as_ref()
-            .and_then(|boundary| boundary.skin.as_ref());
+        let boundary = self.boundary.as_ref();
+        let skin = boundary.and_then(|boundary| boundary.skin.as_ref());
+        let rim = boundary.and_then(|boundary| boundary.rim.as_ref());
         let abrupt = self.input.abrupt.as_ref();
         let lengths = [
             ("input.abrupt.run_mm", abrupt.map(|a| a.run_mm)),
             ("input.abrupt.reach_mm", abrupt.map(|a| a.reach_mm)),
-            (
-                "boundary.smoothing_mm",
-                self.boundary.as_ref().map(|b| b.smoothing_mm),
-            ),
+            ("boundary.smoothing_mm", boundary.map(|b| b.smoothing_mm)),
             ("boundary.skin.depth_mm", skin.map(|skin| skin.depth_mm)),
             ("boundary.skin.reach_mm", skin.map(|skin| skin.reach_mm)),
             (
                 "boundary.skin.smoothing_mm",
                 skin.map(|skin| skin.smoothing_mm),
             ),
+            ("boundary.rim.reach_mm", rim.map(|rim| rim.reach_mm)),
+            ("boundary.rim.between_mm", rim.map(|rim| rim.between_mm[0])),
+            ("boundary.rim.between_mm", rim.map(|rim| rim.between_mm[1])),
             (
                 "area.snap.mixed_radius_mm",
                 self.area.as_ref().map(|a| a.snap.mixed_radius_mm),
@@ -52,10 +51,7 @@ impl Card {
             }
         }
         let temperatures = [
-            (
-                "boundary.temperature",
-                self.boundary.as_ref().map(|b| b.temperature),
-            ),
+            ("boundary.temperature", boundary.map(|b| b.temperature)),
             (
                 "area.temperature",
                 self.area.as_ref().map(|a| a.temperature),

@@ -21,6 +21,7 @@ use crate::network::{Modality, Network, NetworkUsed, Normalization, Prediction, 
 use crate::ops::boundary::{Level, Means, Scores, Weighing, settle_pieces};
 use crate::ops::components;
 use crate::ops::extent::Extent;
+use crate::ops::rim::take_rim;
 use crate::ops::skin::move_to_skin;
 use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
@@ -340,6 +341,9 @@ impl Foreground {
             let logits = &self.prediction.logits;
             let weighing = self.weighing();
             move_to_skin(&mut mask, image, &normalize, logits, means, weighing, skin);
+        }
+        if let (Modality::Mr, Some(rim)) = (self.modality(), &self.boundary.rim) {
+            take_rim(&mut mask, image, rim);
         }
         components::keep_pieces(&mut mask, self.boundary.minimum_piece_ml);
         components::fill_holes(&mut mask);

@@ -73,6 +73,7 @@ BOUNDARY = {
         "smoothing_mm": 5.0,
         "passes": 1,
     },
+    "rim": {"reach_mm": 1.6, "between_mm": [2.1, 4.0], "least_constant": 0.95},
 }
 SNAP = {
     "probability": 0.1,
