@@ -8,7 +8,8 @@ A or B, with the thresholds that it ships with, and writes the table between the
 markers `flag-figures` of the document. A mask with a Dice below 0.98 is bad: at least
 80 % of those should be flagged, and at most 10 % of the others. For each measure the
 threshold is printed that flags at most 10 % of the good masks, and what it finds, and
-how its order of the scans goes with that by Dice.
+how its order of the scans goes with that by Dice. `--training` does so for the scans that
+trained, on which thresholds are chosen: held-out bad masks are too few for both.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class Scan:
         return float(self.values[name]) if self.values[name] else None
 
 
-def write_table(data: Path, subjects: frozenset[str], path: Path) -> int:
-    """Lists the held-out scans for the cohort step; gives back how many they are."""
+def write_table(data: Path, out: frozenset[str], training: bool, path: Path) -> int:
+    """Lists the held-out scans, or those that trained; gives back how many they are."""
     with (data / "foreground.csv").open(newline="") as lines:
         quality = {row["file"]: row["quality"] for row in csv.DictReader(lines)}
     rows = []
@@ -77,7 +78,7 @@ def write_table(data: Path, subjects: frozenset[str], path: Path) -> int:
         with (data / table).open(newline="") as lines:
             for volume in csv.DictReader(lines):
                 name = volume["file"]
-                if volume["subject"] in subjects and quality.get(name) in ("A", "B"):
+                if quality.get(name) in ("A", "B") and (volume["subject"] in out) != training:
                     scan = (data / table.removesuffix(".csv") / name).resolve()
                     reference = (data / "foreground" / name).resolve()
                     rows.append([scan, region_of(volume["region"]), reference])
@@ -172,12 +173,18 @@ def separation(known: list[tuple[float, Scan]]) -> float:
     return float(above)
 
 
+def folder_of(options: argparse.Namespace) -> Path:
+    """Where the cohort's results go."""
+    return options.work / "evaluation" / ("flags-training" if options.training else "flags")
+
+
 def prepare(options: argparse.Namespace) -> list[Scan]:
     """Runs the cohort step with the thresholds that it ships with."""
     folder = options.work / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
-    table, output = folder / "flags.csv", folder / "flags"
-    count = write_table(options.data, held_out(options.fold), table)
+    output = folder_of(options)
+    table = output.with_suffix(".csv")
+    count = write_table(options.data, held_out(options.fold), options.training, table)
     shutil.rmtree(output, ignore_errors=True)
     command = [options.executables / "voxmask-prepare", "--table", table, "--output", output]
     command += ["--foreground-model", options.models / "foreground", "--self-check", "on"]
@@ -197,9 +204,12 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--fold", default="0")
     parser.add_argument("--output", type=Path, help="document with markers")
+    parser.add_argument(
+        "--training", action="store_true", help="scans that trained: thresholds are chosen on these"
+    )
     parser.add_argument("--again", action="store_true", help="use the last run's table")
     options = parser.parse_args()
-    last = options.work / "evaluation" / "flags" / "cohort.tsv"
+    last = folder_of(options) / "cohort.tsv"
     scans = read_scans(last) if options.again else prepare(options)
     for scan in sorted(scans, key=lambda scan: float(scan.values["dice"])):
         measures = " ".join(f"{name} {scan.values[name]}" for name in MEASURES)
