@@ -178,3 +178,15 @@ def test_half_of_the_patches_of_a_scan_as_it_is_hardly_change_it(monkeypatch):
         # All of it is in view, and no intensity changed.
         assert float(patch.channels[0, IN_VIEW].sum()) == pytest.approx(40 * 30 * 50, rel=0.25)
         assert float(patch.channels[0, INTENSITY].max()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_view_smaller_than_the_window_lies_at_its_edge_now_and_then(monkeypatch):
+    monkeypatch.setattr(variation, "CALM_SHARE", 1.0)
+    sample = ball(False, name="original_a", twin="")
+    rng = np.random.default_rng(0)
+    touches = []
+    for _ in range(40):
+        view = draw_patch([sample], [0], rng, (64, 64, 80)).channels[0, IN_VIEW]
+        touches.append([bool(side.any()) for side in (view[0], view[-1], view[:, 0], view[:, -1])])
+    shares = np.mean(touches, 0)
+    assert (shares > 0.05).all() and (shares < 0.5).all()

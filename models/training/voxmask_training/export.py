@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from . import channels
 from .folds import held_out
 from .network import CHANNELS, FOREGROUND, MULTIPLE_OF, Network, to_cells
+from .patches import MARGIN_CELLS
 from .weights import FILES, HALF
 
 VERSION = "0.1.0"
@@ -38,7 +39,7 @@ INPUT = {
     "orientation": "RAS",
     "cell_mm": channels.CELL_MM,
     "channels": list(CHANNELS),
-    "margin_cells": 8,
+    "margin_cells": MARGIN_CELLS,
     "multiple_of": MULTIPLE_OF,
     "ct_below_hu": channels.CT_BELOW_HU,
     "ct_window_hu": list(channels.CT_WINDOW_HU),

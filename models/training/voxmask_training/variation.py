@@ -20,6 +20,9 @@ from .patches import DETAIL, FLAT, INTENSITY, MR_CLIP, Patch, Sample, make_patch
 DETAIL_DIVISOR = 3.0
 BEYOND_CELLS = 4.0
 """How far the window may reach out of a scan that is larger than it."""
+AT_EDGE = 0.3
+"""A view smaller than the window lies at each of its edges with a probability of
+`AT_EDGE / (1 + 2 AT_EDGE)`: in use there is no margin where the view's cells fill the grid."""
 FINE_BEND_EVERY, FINE_BEND_CELLS, WIDE_BEND_CELLS = 9, 0.7, 1.2
 """Elastic change: standard deviations with control points every so many cells, and 3 an axis."""
 CALM_SHARE = 0.5
@@ -112,7 +115,7 @@ def draw_pose(
     for axis, cells in enumerate(window):
         length = (high[axis] - low[axis]) * stretch[axis]
         free = cells - length
-        first[axis] = rng.uniform(0.0, max(free, 0.0))
+        first[axis] = np.clip(rng.uniform(-AT_EDGE, 1.0 + AT_EDGE), 0.0, 1.0) * max(free, 0.0)
         if free < 0.0:
             first[axis] = rng.uniform(free - BEYOND_CELLS, BEYOND_CELLS)
             if around is not None:
