@@ -44,7 +44,7 @@ def volume(monkeypatch) -> Volume:
 
 
 def test_a_head_comes_as_it_is_with_zeroed_air_and_altered_beside_its_twin(volume, tmp_path):
-    written = originals.write(volume, tmp_path, 2, None, np.random.default_rng(1))
+    written = originals.write(volume, tmp_path, 2, None, [1])
     names = ["", "_000", "_000_before", "_001", "_001_before", "_zeroed"]
     folder = tmp_path / "some_one"
     found = {path.stem: read_sample(path) for path in sorted(folder.iterdir())}
@@ -61,8 +61,9 @@ def test_a_head_comes_as_it_is_with_zeroed_air_and_altered_beside_its_twin(volum
 
 
 def test_what_is_there_is_kept_and_more_pairs_can_be_asked_for(volume, tmp_path):
-    assert originals.write(volume, tmp_path, 0, None, np.random.default_rng(1)) == 2
-    assert originals.write(volume, tmp_path, 1, None, np.random.default_rng(1)) == 2
+    assert originals.write(volume, tmp_path, 0, None, [1]) == 2
+    assert originals.write(volume, tmp_path, 1, None, [1]) == 2
+    assert originals.write(volume, tmp_path, 3, None, [1]) == 4
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")}
-    assert originals.write(volume, tmp_path, 1, None, np.random.default_rng(1)) == 0
+    assert originals.write(volume, tmp_path, 3, None, [1]) == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")} == before

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from voxmask_training import packs, variation
+from voxmask_training.network import FOREGROUND as FOREGROUND_HEAD
 from voxmask_training.network import IN_VIEW, MULTIPLE_OF
 from voxmask_training.patches import (
     AREA,
@@ -74,6 +75,9 @@ def test_a_whole_patch_has_the_margin_of_the_executables():
     view = patch.channels[0, IN_VIEW]
     assert float(view.sum()) == 40 * 30 * 50
     assert view[8, 8, 8] == 1.0 and view[7, 8, 8] == 0.0
+    patch = whole_patch(ball(), FOREGROUND_HEAD)
+    assert patch.channels.shape == (1, 6, 48, 32, 64)
+    assert patch.channels[0, IN_VIEW, 0, 0, 0] == 1.0
 
 
 def test_drawn_patches_keep_labels_beside_intensities():

@@ -128,17 +128,16 @@ def intact_cases(volume: Volume, scan: Scan, turn: int) -> Iterator[tuple[str, s
     """The scan as it is, and (every head, every second other scan) with zeroed air."""
     empty = np.zeros(scan.shape, bool)
     scan = replace(scan, area=empty, free=empty)
-    if volume.face.startswith("defaced"):
+    if volume.defaced:
         out = published(scan, volume)
         if out.area.any():
             yield "published", "noise", out
         return
-    kind = "skull-stripped" if volume.face == "skullstripped" else "intact"
     own = volume.background.split()[0].replace("/", "-").split("(")[0]
-    yield kind, own, scan
+    yield volume.kind, own, scan
     wanted = "head" in volume.region or turn % 2 == 0
     if wanted and own != "zeroed" and scan.foreground is not None:
-        yield kind, "zeroed", scenes.air_zeroed(np.random.default_rng(turn), scan)
+        yield volume.kind, "zeroed", scenes.air_zeroed(np.random.default_rng(turn), scan)
 
 
 def save(folder: Path, case: dict, scan: Scan, affine: np.ndarray) -> None:
@@ -167,8 +166,7 @@ def cases_of(source: Source, templates: Templates) -> Iterator[tuple[str, str, S
     for case in intact_cases(volume, source.scan, source.turn):
         if source.lacks(*case[:2]):
             yield case
-    faces = volume.face.startswith("intact") and "head" in volume.region
-    if faces and source.scan.mni is not None and not source.second:
+    if volume.shows_face and source.scan.mni is not None and not source.second:
         yield from altered_cases(source, templates)
 
 

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 
 from . import channels
 from .folds import held_out
-from .network import CHANNELS, FOREGROUND, MULTIPLE_OF, Network, to_cells
-from .patches import MARGIN_CELLS
+from .network import AREA, CHANNELS, FOREGROUND, MARGIN_CELLS, MULTIPLE_OF, Network, to_cells
 from .weights import FILES, HALF
 
 VERSION = "0.1.0"
@@ -39,7 +38,6 @@ INPUT = {
     "orientation": "RAS",
     "cell_mm": channels.CELL_MM,
     "channels": list(CHANNELS),
-    "margin_cells": MARGIN_CELLS,  # the foreground's none
     "multiple_of": MULTIPLE_OF,
     "ct_below_hu": channels.CT_BELOW_HU,
     "ct_window_hu": list(channels.CT_WINDOW_HU),
@@ -193,7 +191,7 @@ def write_card(folder: Path, name: str, training: dict[str, object]) -> None:
         "version": VERSION,
         "licence": "Apache-2.0",
         "weights": {"file": "model.onnx", "sha256": digest},
-        "input": INPUT if area else INPUT | {"margin_cells": 0},
+        "input": INPUT | {"margin_cells": MARGIN_CELLS[AREA if area else FOREGROUND]},
         "output": {"logits": "logits", "altered": "altered" if area else None},
         "boundary": None if area else BOUNDARY | old.get("boundary", {}),
         "area": old.get("area", GATE) if area else None,

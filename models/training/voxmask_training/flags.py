@@ -180,9 +180,8 @@ def folder_of(options: argparse.Namespace) -> Path:
 
 def prepare(options: argparse.Namespace) -> list[Scan]:
     """Runs the cohort step with the thresholds that it ships with."""
-    folder = options.work / "evaluation"
-    folder.mkdir(parents=True, exist_ok=True)
     output = folder_of(options)
+    output.parent.mkdir(parents=True, exist_ok=True)
     table = output.with_suffix(".csv")
     count = write_table(options.data, held_out(options.fold), options.training, table)
     shutil.rmtree(output, ignore_errors=True)

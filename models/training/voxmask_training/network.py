@@ -5,8 +5,7 @@ cells along each axis, the blocks' channels are the network's first features, an
 output puts eight logits back into each block. Features are normalised over the
 channels of each voxel, which keeps what is the same all over a scan (is the air noise
 or a constant?); what a voxel cannot see comes from the mean and the maximum over all
-cells in view, at every level. Cells out of view are set to zero after every block, so
-that a wider margin changes nothing; without any, bodies at the border lose.
+cells in view, at every level. Cells out of view are set to zero after every block.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ MORE_DOWN, MORE_UP = (0, 1, 1, 2), (0, 1, 1)
 an altered one is its shape, and blocks of the coarse levels cost little time."""
 MULTIPLE_OF = 2 ** len(WIDTHS)
 FOREGROUND, AREA = 0, 1
+MARGIN_CELLS = {FOREGROUND: 0, AREA: 8}
+"""Cells around a scan in use, by head; which of them is needed was measured (../README.md)."""
 NORM_EPSILON = 1e-3
 """Large enough that empty, constant air is not blown up into features."""
 

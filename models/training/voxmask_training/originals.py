@@ -31,8 +31,8 @@ MOST_ZEROED_VOXELS = 20_000_000
 """Larger volumes are not zeroed: distances in them take gigabytes."""
 ZEROED_SHARE = 0.45
 ROUNDED_SHARE = 0.8
-TRIES = 3
-"""Draws for each pair that is wanted: some tools do not meet some heads."""
+TRIES = 5
+"""Draws for a pair: some tools do not meet some heads."""
 
 
 def read(volume: Volume) -> Scan:
@@ -44,23 +44,19 @@ def read(volume: Volume) -> Scan:
 
 def intact(volume: Volume, scan: Scan, rng: np.random.Generator) -> Iterator[tuple[str, Sample]]:
     """Gives the scan as published and, where its air is not constant, with zeroed air."""
-    if volume.face.startswith("defaced"):
+    if volume.defaced:
         yield "", Sample(published(scan, volume), "published", "unknown", True)
         return
-    kind = "skull-stripped" if volume.face == "skullstripped" else "intact"
-    yield "", Sample(scan, kind, "none", False)
+    yield "", Sample(scan, volume.kind, "none", False)
     if scan.foreground is None or scan.values.size > MOST_ZEROED_VOXELS:
         return
     if scan.background != "zeroed":
-        yield "_zeroed", Sample(scenes.air_zeroed(rng, scan), kind, "none", False)
+        yield "_zeroed", Sample(scenes.air_zeroed(rng, scan), volume.kind, "none", False)
 
 
-def heads(
-    scan: Scan, count: int, templates: Templates, rng: np.random.Generator
-) -> Iterator[tuple[str, list[Sample]]]:
-    """Gives `count` pairs of a head before and after a simulated tool."""
-    made = 0
-    for _ in range(TRIES * count):
+def pair(scan: Scan, templates: Templates, rng: np.random.Generator) -> list[Sample]:
+    """Gives a head before and after a simulated tool; nothing where no tool met it."""
+    for _ in range(TRIES):
         start = scan
         if scan.background != "zeroed" and rng.random() < ZEROED_SHARE:
             start = scenes.air_zeroed(rng, scan)
@@ -70,40 +66,37 @@ def heads(
         if scan.values.max() > 100 and rng.random() < ROUNDED_SHARE:
             start, after = rounded(start), rounded(after)
         before = Sample(start, "intact", "none", False)
-        yield f"_{made:03d}", [before, Sample(after, f"{method}-{fill}", fill, True)]
-        made += 1
-        if made == count:
-            return
+        return [before, Sample(after, f"{method}-{fill}", fill, True)]
+    return []
 
 
-def write(
-    volume: Volume, folder: Path, count: int, templates: Templates, rng: np.random.Generator
-) -> int:
-    """Writes a volume's samples that are not there yet; gives how many."""
-    stem = f"{ORIGINAL}{volume.stem}"
-    folder = folder / safe_name(volume.subject)
-    whole = folder / f"{stem}.npz"
-    with_face = volume.face.startswith("intact") and "head" in volume.region
-    paired = with_face and volume.mni is not None and volume.quality is not None
-    wanted = count > 0 and not (folder / f"{stem}_{count - 1:03d}.npz").exists()
-    if whole.exists() and not (paired and wanted):
+def write(volume: Volume, folder: Path, count: int, templates: Templates, seed: list[int]) -> int:
+    """Writes a volume's samples that are not there yet; gives how many.
+
+    `count`: pairs, where it is a registered head with its face; each has a seed of its own.
+    """
+    stem, folder = f"{ORIGINAL}{volume.stem}", folder / safe_name(volume.subject)
+    paired = volume.shows_face and volume.mni is not None
+    names = {n: f"{stem}_{n:03d}" for n in range(count if paired else 0)}
+    missing = {n: name for n, name in names.items() if not (folder / f"{name}.npz").exists()}
+    whole = (folder / f"{stem}.npz").exists()
+    if whole and not missing:
         return 0
-    scan = read(volume)
-    written = 0
-    if not whole.exists():
-        # The scan as it is comes last: it says that both are there.
-        for ending, sample in reversed(list(intact(volume, scan, rng))):
-            data = arrays(sample) | {"twin": np.asarray("")}
-            store(folder / f"{stem}{ending}.npz", data)
-            written += 1
-    if paired and wanted:
-        for ending, pair in heads(scan, count, templates, rng):
-            name = f"{stem}{ending}"
-            for sample in pair:
-                twin = "" if sample.altered else name
-                path = folder / f"{name}{'' if sample.altered else '_before'}.npz"
-                store(path, arrays(sample) | {"twin": np.asarray(twin)})
-                written += 1
+    scan, written = read(volume), 0
+
+    def keep(name: str, sample: Sample, twin: str = "") -> None:
+        nonlocal written
+        store(folder / f"{name}.npz", arrays(sample) | {"twin": np.asarray(twin)})
+        written += 1
+
+    # What comes last says that both are there: the scan as it is, the altered one.
+    if not whole:
+        alone = list(intact(volume, scan, np.random.default_rng(seed)))
+        for ending, sample in reversed(alone):
+            keep(f"{stem}{ending}", sample)
+    for n, name in missing.items():
+        for sample in pair(scan, templates, np.random.default_rng([*seed, n])):
+            keep(*((name, sample) if sample.altered else (f"{name}_before", sample, name)))
     return written
 
 
@@ -118,9 +111,8 @@ def main() -> None:
     templates = Templates(options.data)
     folder = options.work / "samples"
     for n, volume in enumerate(read_volumes(options.data, options.work)):
-        rng = np.random.default_rng([options.seed, n, options.heads])
         try:
-            written = write(volume, folder, options.heads, templates, rng)
+            written = write(volume, folder, options.heads, templates, [options.seed, n])
         except Exception:  # one bad volume must not end the run
             print(f"{volume.stem} failed\n{traceback.format_exc()}", flush=True)
             continue

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .network import CHANNELS, IN_VIEW, MULTIPLE_OF
+from .network import AREA as AREA_HEAD
+from .network import CHANNELS, IN_VIEW, MARGIN_CELLS, MULTIPLE_OF
 
 INTENSITY, FLAT, DETAIL, CT = (
     CHANNELS.index(name) for name in ("intensity", "flat", "detail", "ct")
@@ -25,7 +26,6 @@ INTENSITY, FLAT, DETAIL, CT = (
 FOREGROUND, AREA, COUNTED = range(len(CHANNELS), len(CHANNELS) + 3)
 HEAD_REGIONS = ("head", "headchest", "neck")
 MR_CLIP = 3.0
-MARGIN_CELLS = 8
 LEAST_AREA_CELLS = 30.0
 FAR_FREE_WEIGHT = 0.2
 """Most that a cell counts for which is mostly free."""
@@ -161,11 +161,12 @@ def some_area_cells(cells: np.ndarray) -> np.ndarray:
     return found[:: max(1, len(found) // AREA_CELLS)].astype(np.int16)
 
 
-def whole_patch(sample: Sample) -> Patch:
-    """Lays the whole sample out as the executables do, without variation."""
+def whole_patch(sample: Sample, head: int = AREA_HEAD) -> Patch:
+    """Lays the whole sample out as the executables do for this head, without variation."""
     cells = restored(sample.cells)
-    high = [MARGIN_CELLS + -(n + 2 * MARGIN_CELLS) % MULTIPLE_OF for n in cells.shape[1:]]
-    pads = [p for h in reversed(high) for p in (MARGIN_CELLS, h)]
+    margin = MARGIN_CELLS[head]
+    high = [margin + -(n + 2 * margin) % MULTIPLE_OF for n in cells.shape[1:]]
+    pads = [p for h in reversed(high) for p in (margin, h)]
     return make_patch(functional.pad(cells, pads)[None], [sample])
 
 

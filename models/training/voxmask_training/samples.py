@@ -103,9 +103,9 @@ class Engine:
         self.maps = [n for n in LABEL_MAPS if not subjects or n in subjects]
         for volume in self.volumes:
             volume.prepare()
-        heads = [v for v in self.volumes if v.face.startswith("intact") and "head" in v.region]
+        heads = [v for v in self.volumes if v.shows_face]
         self.faces = [v for v in heads if v.mni is not None]
-        stripped = [v for v in self.volumes if v.face == "skullstripped"]
+        stripped = [v for v in self.volumes if v.kind == "skull-stripped"]
         self.intact_heads = heads + stripped
         known = {v.stem for v in self.intact_heads}
         self.others = [v for v in self.volumes if v.stem not in known]
@@ -138,8 +138,7 @@ class Engine:
         if (u < 0.6 or not self.others) and (self.maps or self.intact_heads):
             if (rng.random() < 0.5 and self.intact_heads) or not self.maps:
                 volume = self.pick(rng, self.intact_heads)
-                kind = "skull-stripped" if volume.face == "skullstripped" else "intact"
-                return [finished(rng, real(rng, volume), kind, "none")]
+                return [finished(rng, real(rng, volume), volume.kind, "none")]
             stripped = rng.random() < 0.22
             kind = "skull-stripped" if stripped else "intact"
             return [finished(rng, self.painted(rng, stripped), kind, "none")]
@@ -147,7 +146,7 @@ class Engine:
             scan = recast(rng, self.pick(rng, self.trunks))
             return [finished(rng, scan, "intact", "none")]
         volume = self.pick(rng, self.others)
-        if volume.face.startswith("defaced"):
+        if volume.defaced:
             return [finished(rng, published(real(rng, volume), volume), "published", "unknown")]
         return [finished(rng, real(rng, volume), "intact", "none")]
 
@@ -282,8 +281,7 @@ def recast(rng: np.random.Generator, volume: Volume) -> Scan:
 def real(rng: np.random.Generator, volume: Volume) -> Scan:
     """A real volume in a cached form, as another scanner might have made it."""
     scan = framed(rng, volume)
-    defaced = volume.face.startswith("defaced")
-    return restaged_ct(rng, scan) if scan.ct else restaged_mr(rng, scan, defaced)
+    return restaged_ct(rng, scan) if scan.ct else restaged_mr(rng, scan, volume.defaced)
 
 
 def framed(rng: np.random.Generator, volume: Volume) -> Scan:

@@ -78,6 +78,21 @@ class Volume:
     work: Path
 
     @property
+    def shows_face(self) -> bool:
+        """True for a head whose face nobody altered, whole or in part."""
+        return self.face.startswith("intact") and "head" in self.region
+
+    @property
+    def defaced(self) -> bool:
+        """True for a head that was published without its face."""
+        return self.face.startswith("defaced")
+
+    @property
+    def kind(self) -> str:
+        """What a sample of it is that is not altered."""
+        return "skull-stripped" if self.face == "skullstripped" else "intact"
+
+    @property
     def mni(self) -> np.ndarray | None:
         """MNI mm to scan mm, if the head is registered."""
         return registration_of(self.stem, self.data, self.work)
