@@ -4,6 +4,7 @@
 //! value right behind. Half-way between air and tissue then lies inside of where the body was cut:
 //! there every voxel that is not the background was kept as tissue.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::constant_area::{equal_to, fill_of};
@@ -28,10 +29,6 @@ const STRIDE: usize = 101;
 
 /// Adds the rim to `mask` where one value fills the air right behind it; otherwise changes nothing.
 pub fn take_rim(mask: &mut Mask, image: &Image, rule: &Rim) {
-    let constant = |ring: &Mask| {
-        let fill = fill_of(image, ring)?;
-        (fill.share >= rule.least_constant).then_some(fill.value)
-    };
     // Noise, in most scans: nothing more to do.
     let probe = beyond(mask, |n| u8::from(n % STRIDE == 0));
     if fill_of(image, &probe).is_none_or(|fill| fill.share < 0.5) {
@@ -39,21 +36,21 @@ pub fn take_rim(mask: &mut Mask, image: &Image, rule: &Rim) {
     }
     let [near, far] = rule.between_mm.map(|mm| dilate(mask, mm));
     let ring = beyond(&near, |n| far.voxels[n]);
-    let Some(background) = constant(&ring) else {
+    let Some(fill) = fill_of(image, &ring).filter(|fill| fill.share >= rule.least_constant) else {
         return;
     };
     let spacing = mask.geometry.spacing().mm();
     let finest = spacing.into_iter().fold(f64::INFINITY, f64::min);
     let wide = dilate(mask, rule.reach_mm.max(1.01 * finest));
-    let blank = equal_to(image, background);
-    let kept = wide.voxels.iter().zip(&blank.voxels);
-    let voxels = mask.voxels.iter_mut().zip(kept);
+    let blank = equal_to(image, fill.value);
+    let kept = wide.voxels.par_iter().zip(&blank.voxels);
+    let voxels = mask.voxels.par_iter_mut().zip(kept);
     voxels.for_each(|(voxel, (wide, blank))| *voxel |= wide & (1 - blank));
 }
 
 /// What `keep` marks outside `mask`.
-fn beyond(mask: &Mask, keep: impl Fn(usize) -> u8) -> Mask {
-    let outside = mask.voxels.iter().enumerate();
+fn beyond(mask: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> Mask {
+    let outside = mask.voxels.par_iter().enumerate();
     Mask {
         voxels: outside.map(|(n, inside)| (1 - inside) & keep(n)).collect(),
         geometry: mask.geometry.clone(),
