@@ -2,7 +2,7 @@
 
 mod formats;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -106,6 +106,22 @@ fn check_patches(folder: &Path, patch: [usize; 3]) {
             assert!((0..3).all(|d| (found[d] - wanted[d]).abs() < 1e-6));
         }
     }
+}
+
+fn patch_file(folder: &Path, entry: &Value) -> PathBuf {
+    let name = entry["name"].as_str().unwrap();
+    folder.join("patches").join(name)
+}
+
+/// Every value of a patch inside a scan, which begins at `start` there, with its place in the scan.
+fn voxels(file: &Path, start: [i64; 3]) -> Vec<([usize; 3], f64)> {
+    let ([width, height, _], values) = read_npy(file);
+    let place = |n: usize| {
+        let local = [n % width, n / width % height, n / width / height];
+        [0, 1, 2].map(|d| start[d] as usize + local[d])
+    };
+    let values = values.into_iter().enumerate();
+    values.map(|(n, value)| (place(n), value)).collect()
 }
 
 fn held(entries: &[Value], at: [usize; 3]) -> bool {
@@ -384,18 +400,7 @@ fn resampled_patches_are_pieces_of_the_resampled_scan() {
     assert!(first == cut("1"));
     for entry in index(folder.path()) {
         let start = bounds(&entry).0;
-        let file = folder
-            .path()
-            .join("patches")
-            .join(entry["name"].as_str().unwrap());
-        let (shape, values) = read_npy(&file);
-        for (n, value) in values.iter().enumerate() {
-            let local = [
-                n % shape[0],
-                n / shape[0] % shape[1],
-                n / shape[0] / shape[1],
-            ];
-            let at = [0, 1, 2].map(|d| start[d] as usize + local[d]);
+        for (at, value) in voxels(&patch_file(folder.path(), &entry), start) {
             // The resampled scan is rounded to whole numbers.
             assert!((value - whole.at(at)).abs() <= 0.51);
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{RANDOM, SHAPE, bounds, crop, index, scan};
+use super::{RANDOM, SHAPE, bounds, crop, index, patch_file, scan, voxels};
 use crate::common::phantom::{self, Phantom, Written, oblique};
 use crate::common::read_json;
 
@@ -124,20 +124,10 @@ fn types_and_normalizations_are_what_they_say() {
     for (flags, descr, wanted, tolerance) in cases {
         crop(folder.path(), &[&RANDOM[..], flags].concat()).expect(0);
         for entry in index(folder.path()) {
-            let file = folder
-                .path()
-                .join("patches")
-                .join(entry["name"].as_str().unwrap());
+            let file = patch_file(folder.path(), &entry);
             let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
             assert!(text.contains(descr), "{flags:?}");
-            let (start, (shape, values)) = (bounds(&entry).0, read_npy(&file));
-            for (n, value) in values.iter().enumerate() {
-                let local = [
-                    n % shape[0],
-                    n / shape[0] % shape[1],
-                    n / shape[0] / shape[1],
-                ];
-                let at = [0, 1, 2].map(|d| start[d] as usize + local[d]);
+            for (at, value) in voxels(&file, bounds(&entry).0) {
                 let wanted = wanted(image.at(at));
                 assert!(
                     (value - wanted).abs() <= tolerance,
