@@ -1,5 +1,6 @@
 """Samples of scans as they are: which there are, and what they are called."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,35 +35,51 @@ def head() -> Scan:
     )
 
 
+def blanked(scan: Scan, *_: object) -> Scan:
+    """What a program leaves that blanks the front of a head."""
+    area = np.zeros(scan.shape, bool)
+    area[:, 45:] = True
+    values = np.where(area, np.float32(0), scan.values)
+    return replace(scan, values=values, area=area, foreground=scan.foreground & ~area)
+
+
 @pytest.fixture
 def volume(monkeypatch) -> Volume:
-    monkeypatch.setattr(originals, "read", lambda _: head())
+    monkeypatch.setattr(originals, "read", lambda _: (head(), np.eye(4)))
+    monkeypatch.setattr(originals, "TOOLS", ("quickshear",))
+    monkeypatch.setattr(originals, "with_tool", blanked)
     monkeypatch.setattr(Volume, "mni", property(lambda _: np.eye(4)))
     monkeypatch.setattr(alterations, "METHODS", {"plane": 1.0})
     nowhere = Path("/nowhere")
     return Volume("t1", "some one", "head", "T1", "intact", "noise", "A", nowhere, nowhere, nowhere)
 
 
-def test_a_head_comes_as_it_is_with_zeroed_air_and_altered_beside_its_twin(volume, tmp_path):
+def test_a_head_comes_as_it_is_with_other_air_and_altered_beside_its_twin(volume, tmp_path):
     written = originals.write(volume, tmp_path, 2, None, [1])
-    names = ["", "_000", "_000_before", "_001", "_001_before", "_zeroed"]
+    pairs = ["_000", "_001", "_quickshear", "_zeroed_quickshear"]
+    names = ["", "_zeroed", *(f"_air_{n}" for n in range(4)), *pairs]
+    names = sorted(names + [f"{pair}_before" for pair in pairs])
     folder = tmp_path / "some_one"
-    found = {path.stem: read_sample(path) for path in sorted(folder.iterdir())}
+    found = {path.stem: read_sample(path) for path in sorted(folder.glob("*.npz"))}
     assert sorted(found) == [f"original_t1{name}" for name in names] and written == len(names)
-    assert all(one.original and one.foreground_weight == 1.0 for one in found.values())
+    assert all(one.original for one in found.values())
+    doubtful = {name for name, one in found.items() if one.foreground_weight < 1.0}
+    assert doubtful == {"original_t1_quickshear", "original_t1_zeroed_quickshear"}
     plain = found["original_t1"]
     assert not plain.altered and not plain.twin
     assert plain.cells.shape == (9, 56, 60, 56)
-    for pair in ("original_t1_000", "original_t1_001"):
-        after, before = found[pair], found[f"{pair}_before"]
-        assert after.altered and after.kind.startswith("plane-") and len(after.area_cells) > 9
+    for pair in pairs:
+        after, before = (found[f"original_t1{pair}{ending}"] for ending in ("", "_before"))
+        pair = f"original_t1{pair}"
+        assert after.altered and after.kind.startswith(("plane-", "quickshear-tool"))
+        assert len(after.area_cells) > 9
         assert before.twin == pair and not before.altered
         assert (after.cells != before.cells).any()
 
 
 def test_what_is_there_is_kept_and_more_pairs_can_be_asked_for(volume, tmp_path):
-    assert originals.write(volume, tmp_path, 0, None, [1]) == 2
-    assert originals.write(volume, tmp_path, 1, None, [1]) == 2
+    assert originals.write(volume, tmp_path, 0, None, [1]) == 6
+    assert originals.write(volume, tmp_path, 1, None, [1]) == 2 + 4
     assert originals.write(volume, tmp_path, 3, None, [1]) == 4
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")}
     assert originals.write(volume, tmp_path, 3, None, [1]) == 0

@@ -29,10 +29,9 @@ from .samples import published
 from .scan import Scan
 from .sources import Volume, read_volumes, safe_name
 from .templates import Templates
-from .tools import NIIMATH_TOOLS, with_tool
+from .tools import TOOLS, with_tool
 from .work import default_work
 
-REAL_TOOLS = (*NIIMATH_TOOLS, "quickshear")
 MASKS = {
     "pydeface-mask": "face-wedge",
     "mridefacer-mask": "face-teeth-ears",
@@ -46,7 +45,7 @@ SIMULATED = {
     "pixels": ("face-wedge", "pixels"),
     "shell-212-face": ("shell-212", "face"),
 }
-EVERY_METHOD = (*REAL_TOOLS, *MASKS, *SIMULATED)
+EVERY_METHOD = (*TOOLS, *MASKS, *SIMULATED)
 CT_METHODS = ("pydeface-mask", "mridefacer-mask", "plane-zero", "strip-zero", "blur")
 
 
@@ -109,7 +108,7 @@ def altered_cases(source: Source, templates: Templates) -> Iterator[tuple[str, s
                 continue
             rng = np.random.default_rng([turn, zeroed, EVERY_METHOD.index(name)])
             try:
-                if name in REAL_TOOLS:
+                if name in TOOLS:
                     out = with_tool(start, source.affine, name, volume.data, templates)
                 elif name in MASKS:
                     out = mask_case(start, templates, name)

@@ -17,7 +17,7 @@ from torch.nn import functional
 CHANNELS = ("intensity", "flat", "detail", "in-view", "ct", "abrupt")
 IN_VIEW = CHANNELS.index("in-view")
 WIDTHS = (32, 48, 64, 72)
-MORE_DOWN, MORE_UP = (0, 1, 1, 2), (0, 1, 1)
+MORE_DOWN, MORE_UP = (1, 1, 1, 2), (1, 1, 1)
 """Further blocks of each level on the way down and up. What tells an intact head in zeroed air from
 an altered one is its shape, and blocks of the coarse levels cost little time."""
 MULTIPLE_OF = 2 ** len(WIDTHS)

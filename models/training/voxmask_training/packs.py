@@ -2,17 +2,20 @@
 
     python -m voxmask_training.packs --samples DIR --output DIR [--pack-mb 40]
 
-A pack holds samples in a random order (of a seed), an altered one beside its twin, as the bytes
-that training keeps (`patches.stored`). `train --samples DIR` reads packs as well as samples.
-Scans of more than MOST_CELLS are cut at their largest axis, at a random place.
+A pack holds samples in a random order (of a seed) as the bytes that training keeps
+(`patches.stored`): an altered one beside its twin, and those of one scan as it is
+(`originals.py`) together, of which each but the first then takes a third of the space.
+`train --samples DIR` reads packs as well as samples. Scans of more than MOST_CELLS are cut at
+their largest axis, at a random place.
 """
 
 from __future__ import annotations
 
 import argparse
-import bz2
 import json
+import lzma
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -22,15 +25,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .patches import CT, IN_VIEW, STEPS, Sample, read_sample, some_area_cells
+from .patches import CT, IN_VIEW, ORIGINAL, STEPS, Sample, read_sample, some_area_cells
 
 MOST_CELLS = 400_000
 ENDING = ".pack"
 FIELDS = ("name", "subject", "region", "kind", "altered", "twin", "foreground_weight", "area_known")
 STORED = [n for n in range(len(STEPS)) if n != CT]
 """Layers that a pack holds: the view and `is_ct` tell the other."""
-TOGETHER = 24
+TOGETHER = 48
 """Samples that one process compresses together."""
+DRAWING = re.compile(r"_(\d+|air_\d+|(zeroed_)?(niimath|quickshear).*|zeroed)$")
+"""Ends the names of samples of one scan as it is."""
 
 
 def cut(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -47,32 +52,25 @@ def cut(sample: Sample, rng: np.random.Generator) -> Sample:
 
 
 def packed(paths: list[Path], seed: int) -> bytes:
-    """Packs some samples: a line of JSON for each, an empty line, their bytes layer by layer.
-
-    A twin holds the differences from its altered sample, which comes before it.
-    """
+    """Packs some samples: a line of JSON for each, an empty line, their bytes layer by layer."""
     rng = np.random.default_rng(seed)
     lines, bodies = [], []
-    altered: dict[str, np.ndarray] = {}
     for path in paths:
         sample = read_sample(path)
         sample = sample if sample.altered or sample.twin else cut(sample, rng)
         cells = sample.cells.numpy()
-        altered[sample.name] = cells
-        other = altered.get(sample.twin)
-        differs = other is not None and other.shape == cells.shape
         facts = {name: getattr(sample, name) for name in FIELDS}
-        facts |= {"shape": cells.shape, "is_ct": sample.is_ct, "differs": differs, "steps": STEPS}
+        facts |= {"shape": cells.shape, "is_ct": sample.is_ct, "steps": STEPS}
         lines.append(json.dumps(facts))
-        bodies.append(cells - other if differs else cells)
+        bodies.append(cells)
     text = "\n".join(lines) + "\n\n"
     layers = (body[layer].tobytes() for layer in STORED for body in bodies)
-    return bz2.compress(text.encode() + b"".join(layers))
+    return lzma.compress(text.encode() + b"".join(layers))
 
 
 def read_pack(data: bytes) -> Iterator[Sample]:
     """Gives the samples of a pack's part; ValueError where its bytes are of other steps."""
-    text, body = bz2.decompress(data).split(b"\n\n", 1)
+    text, body = lzma.decompress(data).split(b"\n\n", 1)
     facts = [json.loads(line) for line in text.splitlines()]
     if any(fact.pop("steps", None) != list(STEPS) for fact in facts):
         raise ValueError("packed with other steps of the layers (patches.STEPS): pack again")
@@ -83,12 +81,8 @@ def read_pack(data: bytes) -> Iterator[Sample]:
             count = one[layer].size
             one[layer] = np.frombuffer(body, np.uint8, count, start).reshape(one[layer].shape)
             start += count
-    altered: dict[str, np.ndarray] = {}
     for fact, one in zip(facts, cells, strict=True):
-        if fact.pop("differs"):
-            one += altered[fact["twin"]]
         one[CT] = (one[IN_VIEW] > 0) * fact["is_ct"]
-        altered[fact["name"]] = one
         yield Sample(**fact, cells=torch.from_numpy(one), area_cells=some_area_cells(one))
 
 
@@ -107,17 +101,25 @@ def read_packs(paths: list[Path]) -> Iterator[Sample]:
 
 
 def groups_of(paths: list[Path], rng: np.random.Generator) -> list[list[Path]]:
-    """Deals samples out at random, a twin beside its altered sample."""
-    names: dict[str, list[Path]] = {}
+    """Deals samples out at random, those of a scan as it is, and twins, beside each other."""
+    families: dict[str, list[Path]] = {}
     for path in sorted(paths):
-        names.setdefault(path.stem.removesuffix("_before"), []).append(path)
-    order = list(names.values())
-    groups: list[list[Path]] = [[]]
-    for n in rng.permutation(len(order)):
-        if len(groups[-1]) >= TOGETHER:
-            groups.append([])
-        groups[-1] += order[n]
-    return groups
+        name = path.stem.removesuffix("_before")
+        original = name.startswith(ORIGINAL)
+        families.setdefault(DRAWING.sub("", name) if original else name, []).append(path)
+    groups: list[list[Path]] = []
+    mixed: list[Path] = []
+    order = list(families.values())
+    for n in rng.permutation(len(families)):
+        family = order[n]
+        if len(family) > 2:
+            groups += [family[a : a + TOGETHER] for a in range(0, len(family), TOGETHER)]
+            continue
+        mixed += family
+        if len(mixed) >= TOGETHER:
+            groups.append(mixed)
+            mixed = []
+    return [*groups, mixed] if mixed else groups
 
 
 def main() -> None:

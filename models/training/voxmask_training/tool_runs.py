@@ -21,10 +21,9 @@ from .painting import paint
 from .samples import LABEL_MAPS, Engine, rounded, scanned_mr
 from .scan import Scan
 from .sources import safe_name, tool_run_folder
-from .tools import NIIMATH_TOOLS, with_tool
+from .tools import TOOLS, with_tool
 from .work import default_work
 
-TOOLS = (*NIIMATH_TOOLS, "quickshear")
 LEAST_ML = 20.0
 
 

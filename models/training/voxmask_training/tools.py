@@ -22,6 +22,7 @@ from .scan import Scan
 from .templates import Templates
 
 NIIMATH_TOOLS = ("niimath-deface", "niimath-reface-211", "niimath-reface-212")
+TOOLS = (*NIIMATH_TOOLS, "quickshear")
 
 
 def niimath_arguments(tool: str, data: Path) -> list[str]:

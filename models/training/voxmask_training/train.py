@@ -45,16 +45,17 @@ WORST_OF, WORST_SHARE = 5, 0.3
 TWIN_SHARE = 0.5
 MOST_WATCHED = 200
 UNSEEN_ERROR = 1.0
-WINDOWS = {(48, 48, 48): 0.4, (48, 64, 48): 0.4, (64, 80, 64): 0.2}
-"""Cells k, j, i of a step's window, and how often it is taken: part of a head twice, a head."""
+WINDOWS = {(48, 48, 48): 0.25, (48, 64, 48): 0.25, (64, 80, 64): 0.35, (64, 112, 112): 0.15}
+"""Cells k, j, i of a step's window, and how often it is taken: part of a head twice, a head, a
+trunk: whether a scan was altered is asked of whole ones."""
 FOREGROUND_WINDOWS = {(48, 64, 48): 0.3, (64, 80, 64): 0.45, (64, 112, 112): 0.25}
-"""The same where the foreground alone is trained, the last a trunk: whether dark cells are lung or
-air is seen from what lies around them."""
+"""The same where the foreground alone is trained: whether dark cells are lung or air is seen from
+what lies around them."""
 ORIGINAL_SHARE = 0.45
 """Samples that are scans as they are (`originals.py`), where there are any."""
 HEAD_SHARE = 0.5
 """Heads among the patches that train the foreground alone."""
-STEP_CELLS = {"cpu": 260_000, "cuda": 2_000_000}
+STEP_CELLS = {"cpu": 260_000, "cuda": 3_300_000}
 WEIGHT_DECAY = 0.03
 
 
