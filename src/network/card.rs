@@ -171,7 +171,7 @@ pub struct Boundary {
 pub struct Area {
     /// The mask is empty when the scan's logit is below this.
     pub altered_threshold: f32,
-    /// A cell belongs to the area above this logit.
+    /// A cell belongs to the area above this logit, or above a lower one where none is sure.
     pub mask_threshold: f32,
     /// Logits of cells are divided by this before they become probabilities; it changes no mask.
     #[serde(default = "temperature_of_1")]
@@ -180,6 +180,20 @@ pub struct Area {
     pub minimum_ml: f64,
     /// How the area is snapped to constant voxels; see [`crate::ops::constant_area`].
     pub snap: Snap,
+}
+
+impl Area {
+    /// The logit above which a cell belongs to the area: that of [`Area::mask_threshold`]'s
+    /// probability times the highest probability of any cell. `logits`: those of all cells.
+    ///
+    /// A mask overlaps best with what is there when it holds the cells of more than half the Dice
+    /// that can be expected (Lipton and others, 2014): of less where the network is sure of none.
+    pub fn threshold(&self, logits: &[f32]) -> f32 {
+        let probability = |logit: f32| 1.0 / (1.0 + (-logit).exp());
+        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let level = probability(self.mask_threshold) * probability(highest);
+        (level / (1.0 - level)).ln()
+    }
 }
 
 fn temperature_of_1() -> f32 {
@@ -301,6 +315,22 @@ mod tests {
     #[test]
     fn a_card_of_another_layout_is_refused() {
         assert!(refused(|card| card["schema"] = "card/2".into()).contains("card/1"));
+    }
+
+    #[test]
+    fn where_no_cell_is_sure_less_makes_an_area() {
+        let snap = serde_json::json!({
+            "probability": 0.1, "coverage": 0.1, "constant_share": 0.3,
+            "mixed_radius_mm": 3.0, "minimum_piece_ml": 0.5,
+        });
+        let area: Area = serde_json::from_value(serde_json::json!({
+            "altered_threshold": 0.0, "mask_threshold": 0.0, "minimum_ml": 1.0, "snap": snap,
+        }))
+        .unwrap();
+        assert!(area.threshold(&[-3.0, 20.0]).abs() < 1e-5);
+        // Half of 0.2 is 0.1.
+        let (fifth, tenth) = (0.25_f32.ln(), (1.0_f32 / 9.0).ln());
+        assert!((area.threshold(&[-3.0, fifth]) - tenth).abs() < 1e-5);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Fill {
 /// blurred and rounded, holds one value often and the next nearly as often.
 const MOST_NEXT: f64 = 0.3;
 
-/// Logit of a probability of 0.9, from which a voxel is the core of an area.
+/// Logit of a probability of 0.9, from which a voxel is the core of an area whatever the others.
 const SURE: f32 = 2.2;
 
 /// A rough area at native resolution: voxels whose logit lies above `threshold`.
@@ -117,20 +117,34 @@ fn commonest<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<Commonest
     })
 }
 
-/// Snaps a rough area to the constant fill that it mostly holds; gives it back as it is when it
-/// holds none.
+/// The logit from which a voxel is the core of an area: the median of the cells above `threshold`,
+/// at most [`SURE`]. A network is not sure of everything that it finds.
+fn core_level(logits: &CoarseField, threshold: f32) -> f32 {
+    let above = logits.values.iter().copied().filter(|&l| l > threshold);
+    let mut above: Vec<f32> = above.collect();
+    if above.is_empty() {
+        return SURE;
+    }
+    let middle = above.len() / 2;
+    let (_, median, _) = above.select_nth_unstable_by(middle, f32::total_cmp);
+    median.min(SURE)
+}
+
+/// The area above a logit of `threshold`, snapped to the constant fill that it mostly holds, or as
+/// it is where it holds none.
 ///
 /// `air_is_constant` says that the air around was constant before anything was altered: then a
 /// constant piece runs on into free air, and only its part above the probability is taken.
 pub fn snap(
     image: &Image,
     logits: &CoarseField,
-    rough: Mask,
+    threshold: f32,
     air_is_constant: impl Fn(f32) -> bool,
     rule: &Snap,
 ) -> Mask {
+    let rough = rough_area(image, logits, threshold);
     // What the fill is, the core says: at its edge a rough area holds what was not altered.
-    let core = rough_area(image, logits, SURE);
+    let core = rough_area(image, logits, core_level(logits, threshold));
     let Some(fill) = fill_of(image, &core).or_else(|| fill_of(image, &rough)) else {
         return rough;
     };
@@ -391,7 +405,7 @@ mod tests {
             let logits = logits(&image, from_mm);
             let rough = rough_area(&image, &logits, 0.0);
             assert!(differing(&rough, &truth) > 1000);
-            let found = snap(&image, &logits, rough, |_| false, &RULE);
+            let found = snap(&image, &logits, 0.0, |_| false, &RULE);
             assert_eq!(differing(&found, &truth), 0, "{from_mm}");
         }
     }
@@ -404,7 +418,7 @@ mod tests {
         let image = scan(|n| truth.voxels[n] | air.voxels[n] != 0);
         let logits = logits(&image, 26.0);
         let rough = rough_area(&image, &logits, 0.0);
-        let found = snap(&image, &logits, rough, |_| true, &RULE);
+        let found = snap(&image, &logits, 0.0, |_| true, &RULE);
         for index in [[31, 6, 7], [47, 39, 31], [30, 20, 20]] {
             assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
         }
@@ -420,7 +434,7 @@ mod tests {
         let image = scan(|n| truth.voxels[n] != 0 || noise(n) < 5);
         let logits = logits(&image, 26.0);
         let rough = rough_area(&image, &logits, 0.0);
-        let found = snap(&image, &logits, rough, |_| false, &RULE);
+        let found = snap(&image, &logits, 0.0, |_| false, &RULE);
         // A layer beside it joins, where it holds the value.
         let blanked = truth.voxels.iter().filter(|v| **v != 0).count();
         assert!(differing(&found, &truth) < blanked / 20);
@@ -433,7 +447,7 @@ mod tests {
         let rough = rough_area(&image, &logits, 0.0);
         // Eight values of noise: none holds 30 %.
         assert!(fill_of(&image, &rough).unwrap().share < 0.2);
-        let found = snap(&image, &logits, rough.clone(), |_| false, &RULE);
+        let found = snap(&image, &logits, 0.0, |_| false, &RULE);
         assert_eq!(differing(&found, &rough), 0);
     }
 
@@ -462,7 +476,7 @@ mod tests {
         let rough = rough_area(&image, &logits, 0.0);
         let fill = fill_of(&image, &rough).unwrap();
         assert!(fill.value == 1.0 && fill.share > 0.5 && fill.next_share > 0.25);
-        let found = snap(&image, &logits, rough.clone(), |_| false, &RULE);
+        let found = snap(&image, &logits, 0.0, |_| false, &RULE);
         assert_eq!(differing(&found, &rough), 0);
     }
 
@@ -473,9 +487,22 @@ mod tests {
         let image = scan(|n| truth.voxels[n] != 0 && n % SHAPE[0] >= 44);
         let logits = logits(&image, 30.0);
         let rough = rough_area(&image, &logits, 0.0);
-        let found = snap(&image, &logits, rough.clone(), |_| false, &RULE);
+        let found = snap(&image, &logits, 0.0, |_| false, &RULE);
         let n = truth.offset([33, 20, 20]);
         assert_eq!((rough.voxels[n], found.voxels[n]), (1, 1));
+    }
+
+    #[test]
+    fn a_network_that_is_sure_of_nothing_finds_a_painted_face_too() {
+        let truth = blanked();
+        let image = scan(|n| truth.voxels[n] != 0 && n / SHAPE[0] % SHAPE[1] >= 24);
+        let mut logits = logits(&image, 26.0);
+        logits.values.iter_mut().for_each(|logit| *logit *= 0.1);
+        assert!(logits.values.iter().all(|&logit| logit < SURE));
+        let found = snap(&image, &logits, 0.0, |_| true, &RULE);
+        for index in [[36, 10, 20], [36, 30, 20]] {
+            assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
+        }
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Segmented {
     /// What a network on a coarse grid said, and the logit above which a cell belongs to the area.
     pub fn prediction(&self) -> Option<(&Prediction, f32)> {
         let altered = self.altered.as_ref()?;
-        Some((&altered.prediction, altered.area.mask_threshold))
+        Some((&altered.prediction, altered.threshold()))
     }
 }
 
@@ -340,6 +340,10 @@ impl Altered {
             && altered.is_none_or(|logit| logit > self.area.altered_threshold)
     }
 
+    fn threshold(&self) -> f32 {
+        self.area.threshold(&self.prediction.logits.values)
+    }
+
     fn mask(&self, image: &Image, foreground: Option<&Mask>) -> Mask {
         let empty = || Mask {
             voxels: vec![0; image.geometry.voxel_count()],
@@ -349,12 +353,17 @@ impl Altered {
             return empty();
         }
         let logits = &self.prediction.logits;
-        let rough = rough_area(image, logits, self.area.mask_threshold);
         let air_is_constant = |value| match foreground {
             Some(foreground) => self.air_outside_is_constant(image, foreground, value),
             None => self.air_looks_constant(),
         };
-        let area = snap(image, logits, rough, air_is_constant, &self.area.snap);
+        let area = snap(
+            image,
+            logits,
+            self.threshold(),
+            air_is_constant,
+            &self.area.snap,
+        );
         let voxels = area.voxels.iter().filter(|v| **v != 0).count();
         if (voxels as f64) * area.geometry.voxel_ml() < self.area.minimum_ml {
             return empty();
@@ -364,7 +373,7 @@ impl Altered {
 
     /// Whether most of the air (outside the body and far from the area) holds the fill's value.
     fn air_outside_is_constant(&self, image: &Image, foreground: &Mask, value: f32) -> bool {
-        let outside = self.area.mask_threshold - UNLIKELY;
+        let outside = self.threshold() - UNLIKELY;
         let near = rough_area(image, &self.prediction.logits, outside);
         let constant = equal_to(image, value);
         let voxels = foreground
@@ -391,9 +400,10 @@ impl Altered {
             .values
             .iter()
             .zip(&channels.intensity);
+        let outside = self.threshold() - UNLIKELY;
         let (mut air, mut filled) = (0_usize, 0_usize);
         for ((&logit, &intensity), &flat) in cells.zip(&channels.flat) {
-            if logit < self.area.mask_threshold - UNLIKELY && intensity < DARK {
+            if logit < outside && intensity < DARK {
                 air += 1;
                 filled += usize::from(flat > 0.5);
             }

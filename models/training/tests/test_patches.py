@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from voxmask_training import packs, variation
-from voxmask_training.network import FOREGROUND as FOREGROUND_HEAD
 from voxmask_training.network import IN_VIEW, MULTIPLE_OF
 from voxmask_training.patches import (
     AREA,
@@ -69,15 +68,12 @@ def test_stored_layers_come_back_nearly_as_they_were():
     assert np.abs(found[1:4] - given[1:4]).max() < 0.5 / 20 + 1e-3
 
 
-def test_a_whole_patch_has_the_margin_of_the_executables():
+def test_a_whole_patch_fills_the_grid_from_its_first_cell_as_in_the_executables():
     patch = whole_patch(ball())
-    assert patch.channels.shape == (1, 6, 64, 48, 80)
+    assert patch.channels.shape == (1, 6, 48, 32, 64)
     view = patch.channels[0, IN_VIEW]
     assert float(view.sum()) == 40 * 30 * 50
-    assert view[8, 8, 8] == 1.0 and view[7, 8, 8] == 0.0
-    patch = whole_patch(ball(), FOREGROUND_HEAD)
-    assert patch.channels.shape == (1, 6, 48, 32, 64)
-    assert patch.channels[0, IN_VIEW, 0, 0, 0] == 1.0
+    assert view[0, 0, 0] == view[39, 29, 49] == 1.0 and view[40, 0, 0] == 0.0
 
 
 def test_drawn_patches_keep_labels_beside_intensities():
@@ -123,7 +119,7 @@ def test_free_cells_far_from_the_area_count_a_little():
     free = layers()
     free[COUNTED, :, :5] = 0.2
     free[COUNTED, :, 5:10] = 0.4
-    counted = whole_patch(replace(ball(), **cells_of(free))).counted[0, 0, 8:48, 8:38, 8:58]
+    counted = whole_patch(replace(ball(), **cells_of(free))).counted[0, 0, :40, :30, :50]
     assert torch.allclose(counted[:, :10], torch.tensor(0.2), atol=1e-3)
     assert (counted[:, 10:] == 1.0).all()
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from . import channels
 from .folds import held_out
-from .network import AREA, CHANNELS, FOREGROUND, MARGIN_CELLS, MULTIPLE_OF, Network, to_cells
+from .network import CHANNELS, FOREGROUND, MARGIN_CELLS, MULTIPLE_OF, Network, to_cells
 from .weights import FILES, HALF
 
 VERSION = "0.1.0"
@@ -83,7 +83,7 @@ SNAP = {
 }
 GATE = {
     "altered_threshold": 2.0,
-    "mask_threshold": 1.0,
+    "mask_threshold": 0.0,
     "minimum_ml": 1.0,
     "snap": SNAP,
 }
@@ -191,7 +191,7 @@ def write_card(folder: Path, name: str, training: dict[str, object]) -> None:
         "version": VERSION,
         "licence": "Apache-2.0",
         "weights": {"file": "model.onnx", "sha256": digest},
-        "input": INPUT | {"margin_cells": MARGIN_CELLS[AREA if area else FOREGROUND]},
+        "input": INPUT | {"margin_cells": MARGIN_CELLS},
         "output": {"logits": "logits", "altered": "altered" if area else None},
         "boundary": None if area else BOUNDARY | old.get("boundary", {}),
         "area": old.get("area", GATE) if area else None,

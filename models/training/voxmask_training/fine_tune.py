@@ -130,7 +130,7 @@ def mean_dice(network: nn.Module, samples: list[Sample], head: int) -> float:
     """Gives the mean Dice on the coarse grid, whole scans."""
     scores = []
     for sample in samples:
-        patch = whole_patch(sample, head)
+        patch = whole_patch(sample)
         logits, _ = network(patch.channels)
         view = patch.channels[:, IN_VIEW : IN_VIEW + 1] > 0.5
         target = patch.foreground if head == FOREGROUND else patch.area

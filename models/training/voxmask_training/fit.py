@@ -37,7 +37,7 @@ BOUNDARY_CANDIDATES = {
     "skin.level": (0.2, 0.25, 0.3, 0.4),
     "skin.passes": (0, 1, 2),
 }
-AREA_CANDIDATES = {"mask_threshold": (0.0, 1.0)}
+AREA_CANDIDATES = {"mask_threshold": (-0.5, 0.0, 0.5, 1.0)}
 ALTERED_THRESHOLDS = tuple(np.arange(-2.0, 8.5, 0.5))
 """Candidates for the judgement «altered» [logit]; the highest of those that do equally well is
 kept: most scans were never altered, and a false area of one costs more than a missed one."""

@@ -22,8 +22,8 @@ MORE_DOWN, MORE_UP = (1, 1, 1, 2), (1, 1, 1)
 an altered one is its shape, and blocks of the coarse levels cost little time."""
 MULTIPLE_OF = 2 ** len(WIDTHS)
 FOREGROUND, AREA = 0, 1
-MARGIN_CELLS = {FOREGROUND: 0, AREA: 8}
-"""Cells around a scan in use, by head; which of them is needed was measured (../README.md)."""
+MARGIN_CELLS = 0
+"""Cells around a scan in use: training shows views at the edge of the grid (../README.md)."""
 NORM_EPSILON = 1e-3
 """Large enough that empty, constant air is not blown up into features."""
 

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .network import AREA as AREA_HEAD
 from .network import CHANNELS, IN_VIEW, MARGIN_CELLS, MULTIPLE_OF
 
 INTENSITY, FLAT, DETAIL, CT = (
@@ -167,12 +166,11 @@ def some_area_cells(cells: np.ndarray) -> np.ndarray:
     return found[:: max(1, len(found) // AREA_CELLS)].astype(np.int16)
 
 
-def whole_patch(sample: Sample, head: int = AREA_HEAD) -> Patch:
-    """Lays the whole sample out as the executables do for this head, without variation."""
+def whole_patch(sample: Sample) -> Patch:
+    """Lays the whole sample out as the executables do, without variation."""
     cells = restored(sample.cells)
-    margin = MARGIN_CELLS[head]
-    high = [margin + -(n + 2 * margin) % MULTIPLE_OF for n in cells.shape[1:]]
-    pads = [p for h in reversed(high) for p in (margin, h)]
+    high = [MARGIN_CELLS + -(n + 2 * MARGIN_CELLS) % MULTIPLE_OF for n in cells.shape[1:]]
+    pads = [p for h in reversed(high) for p in (MARGIN_CELLS, h)]
     return make_patch(functional.pad(cells, pads)[None], [sample])
 
 
