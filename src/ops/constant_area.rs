@@ -417,7 +417,6 @@ mod tests {
         let air = box_mask(truth.geometry.clone(), [0, 0, 0], [30, 40, 6]);
         let image = scan(|n| truth.voxels[n] | air.voxels[n] != 0);
         let logits = logits(&image, 26.0);
-        let rough = rough_area(&image, &logits, 0.0);
         let found = snap(&image, &logits, 0.0, |_| true, &RULE);
         for index in [[31, 6, 7], [47, 39, 31], [30, 20, 20]] {
             assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
@@ -433,7 +432,6 @@ mod tests {
         let truth = blanked();
         let image = scan(|n| truth.voxels[n] != 0 || noise(n) < 5);
         let logits = logits(&image, 26.0);
-        let rough = rough_area(&image, &logits, 0.0);
         let found = snap(&image, &logits, 0.0, |_| false, &RULE);
         // A layer beside it joins, where it holds the value.
         let blanked = truth.voxels.iter().filter(|v| **v != 0).count();
