@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from voxmask_training.export import export_head
+from voxmask_training.export import export_head, mean_of
 from voxmask_training.network import AREA, CHANNELS, FOREGROUND, Network, spread, to_blocks
 from voxmask_training.weights import FILES, read_weights, with_all_channels
 
@@ -53,3 +53,8 @@ def test_channels_that_came_later_change_nothing_at_first():
         found = torch.nn.functional.conv3d(to_blocks(spread(values)), wide)
         assert torch.allclose(found, torch.nn.functional.conv3d(old, stem))
     assert with_all_channels(wide) is wide
+
+
+def test_the_mean_of_runs_counts_a_run_named_twice_twice():
+    one, other = ({"a": torch.full((2,), value)} for value in (0.0, 3.0))
+    assert mean_of([one, one, other])["a"].tolist() == [1.0, 1.0]

@@ -1,8 +1,9 @@
 """Exports a run's averaged weights as two ONNX files with their cards.
 
-`python -m voxmask_training.export --run DIR --models ../ --fold 0`
+`python -m voxmask_training.export --run DIR [DIR …] --models ../ --fold 0`
 
-Each file holds the trunk and one head. The result is compared with the network in
+Of several runs that went on from the same weights, the mean of their weights: a run named twice
+counts twice. Each file holds the trunk and one head. The result is compared with the network in
 PyTorch on volumes of several shapes before a card is written. What a card already
 says about the rest of the method (boundary, area, evaluation) is kept.
 """
@@ -220,10 +221,15 @@ def describe_training(options: argparse.Namespace, step: int) -> dict[str, objec
     }
 
 
+def mean_of(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Gives the mean of several networks' weights."""
+    return {name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]}
+
+
 def main() -> None:
     """Exports the heads and writes their cards."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True, nargs="+", help="one, or several: mean")
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, help="folder to write to")
     parser.add_argument("--fold", default="0")
@@ -231,10 +237,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    state = torch.load(options.run / "checkpoint.pt", weights_only=False)
+    states = {
+        run: torch.load(run / "checkpoint.pt", weights_only=False) for run in set(options.run)
+    }
     network = Network()
-    network.load_state_dict(state["average"])
-    training = describe_training(options, state["step"])
+    network.load_state_dict(mean_of([states[run]["average"] for run in options.run]))
+    training = describe_training(options, sum(state["step"] for state in states.values()))
     for head, name in FILES.items():
         if options.only and (options.only == "foreground") != (head == FOREGROUND):
             continue
