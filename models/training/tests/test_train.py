@@ -172,3 +172,14 @@ def test_scans_as_they_are_come_in_their_share_where_there_are_any(tmp_path):
         share = drawn.count("original_a_000") / 1000
         assert share == pytest.approx(train.ORIGINAL_SHARE, abs=0.05)
     assert areas.count("1_1") == 1000
+
+
+def test_samples_that_find_no_room_on_the_device_are_kept_compressed(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "ROOM_BYTES", {"cpu": 9})
+    library = train.Library(tmp_path, frozenset())
+    for n in range(2):
+        library.add(sample(f"1_{n}", altered=False))
+    kept = [type(one.cells).__name__ for one in library.staged.intact]
+    assert kept == ["Tensor", "CompressedCells"]
+    drawn = [library.at_hand(one).cells for one in library.staged.intact]
+    assert all(train.torch.equal(cells, drawn[0]) for cells in drawn)

@@ -56,6 +56,9 @@ ORIGINAL_SHARE = 0.45
 HEAD_SHARE = 0.5
 """Heads among the patches that train the foreground alone."""
 STEP_CELLS = {"cpu": 260_000, "cuda": 3_300_000}
+ROOM_BYTES = {"cpu": 0, "cuda": 15_000_000_000}
+"""Samples that lie on the device as they are; further ones in the CPU's memory, compressed. A run
+takes some 10 GB of a GPU beside them."""
 WEIGHT_DECAY = 0.03
 
 
@@ -97,6 +100,8 @@ class Library:
     that alone is trained."""
     watched: list[Sample] = field(default_factory=list)
     refreshed: float = -REFRESH_S
+    used_bytes: int = 0
+    """of `ROOM_BYTES`"""
 
     def refresh(self) -> None:
         """Reads samples written since the last call, at most once a minute."""
@@ -112,20 +117,25 @@ class Library:
         self.refreshed = time.monotonic()
 
     def add(self, sample: Sample) -> None:
-        """Puts a sample on its pile: in a GPU's memory, or compressed in the CPU's."""
-        watched = sample.subject in self.held_out
-        if watched and len(self.watched) >= MOST_WATCHED:
+        """Puts a sample on its pile: in a GPU's memory while there is room, or compressed."""
+        if sample.subject in self.held_out:
+            if len(self.watched) < MOST_WATCHED:
+                self.watched.append(self.at_hand(sample))
             return
-        if self.device != "cpu":
-            sample = replace(sample, cells=sample.cells.to(self.device))
-        elif not watched:
+        size = sample.cells.numel()
+        if self.used_bytes + size <= ROOM_BYTES[self.device]:
+            self.used_bytes += size
+            sample = self.at_hand(sample)
+        else:
             sample = compressed(sample)
-        if watched:
-            self.watched.append(sample)
-            return
         if sample.twin:
             self.twins[sample.twin] = sample
         (self.originals if sample.original else self.staged).add(sample)
+
+    def at_hand(self, sample: Sample) -> Sample:
+        """Gives a sample whose cells lie on the device as they are."""
+        sample = expanded(sample)
+        return replace(sample, cells=sample.cells.to(self.device, non_blocking=True))
 
     def kind(self, rng: Generator, there: Callable[[Piles], object]) -> Piles:
         """Chooses between restaged scans and those as they are, where both have what is wanted."""
@@ -151,7 +161,7 @@ class Library:
                 pile = self.kind(rng, lambda piles: piles.intact).intact
                 samples += [altered, self.pick(pile, rng)]
                 groups += [group, group + 1]
-        return [expanded(sample) for sample in samples], groups
+        return [self.at_hand(sample) for sample in samples], groups
 
     def draw_bodies(self, rng: Generator, count: int) -> tuple[list[Sample], list[int]]:
         """Picks scans for a step on the foreground alone: every subject of a kind is as likely."""
@@ -161,7 +171,7 @@ class Library:
             subjects = self.kind(rng, lambda piles: any(piles.subjects.values())).subjects
             piles = list((subjects[head] or subjects[not head]).values())
             samples.append(self.pick(piles[int(rng.integers(len(piles)))], rng))
-        return [expanded(sample) for sample in samples], list(range(count))
+        return [self.at_hand(sample) for sample in samples], list(range(count))
 
     def pick(self, pile: list[Sample], rng: Generator) -> Sample:
         """Picks any sample most of the time, else the worst of a few: most are no longer wrong."""
