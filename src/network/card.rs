@@ -183,16 +183,23 @@ pub struct Area {
 }
 
 impl Area {
-    /// The logit above which a cell belongs to the area: that of [`Area::mask_threshold`]'s
-    /// probability times the highest probability of any cell. `logits`: those of all cells.
+    /// The logit above which a cell of a scan that was altered belongs to the area: that of
+    /// [`Area::mask_threshold`]'s probability times the highest probability of any cell.
+    /// `logits`: those of all cells.
     ///
     /// A mask overlaps best with what is there when it holds the cells of more than half the Dice
-    /// that can be expected (Lipton and others, 2014): of less where the network is sure of none.
+    /// that can be expected, for which the highest probability stands here.
+    ///
+    /// # Source
+    /// Lipton, Elkan and Naryanaswamy 2014, <https://doi.org/10.1007/978-3-662-44851-9_15>.
     pub fn threshold(&self, logits: &[f32]) -> f32 {
-        let probability = |logit: f32| 1.0 / (1.0 + (-logit).exp());
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let level = probability(self.mask_threshold) * probability(highest);
-        (level / (1.0 - level)).ln()
+        if !highest.is_finite() {
+            return self.mask_threshold;
+        }
+        // The logit of a product of two probabilities, from their logits.
+        let (a, b) = (f64::from(self.mask_threshold), f64::from(highest));
+        -((-a).exp() + (-b).exp() + (-a - b).exp()).ln() as f32
     }
 }
 
@@ -331,6 +338,10 @@ mod tests {
         // Half of 0.2 is 0.1.
         let (fifth, tenth) = (0.25_f32.ln(), (1.0_f32 / 9.0).ln());
         assert!((area.threshold(&[-3.0, fifth]) - tenth).abs() < 1e-5);
+        // Half of next to nothing lies below it, half of nothing is the card's.
+        let faint = area.threshold(&[-120.0]);
+        assert!(faint < -120.0 && faint > -121.0, "{faint}");
+        assert_eq!(area.threshold(&[]), 0.0);
     }
 
     #[test]

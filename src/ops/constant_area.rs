@@ -153,6 +153,7 @@ pub fn snap(
     }
     let constant = equal_to(image, fill.value);
     let unlikely = (rule.probability / (1.0 - rule.probability)).ln();
+    let unlikely = unlikely.min(threshold);
     let near = rough_area(image, logits, unlikely);
     let solid = solid_of_fill(&constant, &near);
     let mut area = if air_is_constant(fill.value) {
@@ -501,6 +502,16 @@ mod tests {
         for index in [[36, 10, 20], [36, 30, 20]] {
             assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
         }
+    }
+
+    #[test]
+    fn a_fill_is_found_below_the_probability_of_what_is_near_too() {
+        let truth = blanked();
+        let image = scan(|n| truth.voxels[n] != 0);
+        let mut logits = logits(&image, 30.0);
+        logits.values.iter_mut().for_each(|logit| *logit -= 25.0);
+        let found = snap(&image, &logits, -20.0, |_| true, &RULE);
+        assert_eq!(found.voxels[truth.offset([44, 20, 20])], 1);
     }
 
     #[test]

@@ -340,8 +340,12 @@ impl Altered {
             && altered.is_none_or(|logit| logit > self.area.altered_threshold)
     }
 
+    /// The logit above which a cell belongs to the area; the card's where nothing judges the scan.
     fn threshold(&self) -> f32 {
-        self.area.threshold(&self.prediction.logits.values)
+        match self.prediction.altered {
+            Some(_) => self.area.threshold(&self.prediction.logits.values),
+            None => self.area.mask_threshold,
+        }
     }
 
     fn mask(&self, image: &Image, foreground: Option<&Mask>) -> Mask {

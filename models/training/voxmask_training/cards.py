@@ -2,8 +2,8 @@
 
 `python -m voxmask_training.cards --judged ../held-out --shipped ..`
 
-The shipped weights go on from those in `--judged` on every subject, so that nobody is left to judge
-them on: their cards take the parameters and the figures of the others, and say so.
+The shipped weights saw every subject, so that nobody is left to judge them on: their cards take the
+parameters and the figures of those in `--judged`, and say so.
 """
 
 from __future__ import annotations

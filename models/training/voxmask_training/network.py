@@ -19,11 +19,10 @@ IN_VIEW = CHANNELS.index("in-view")
 WIDTHS = (32, 48, 64, 72)
 MORE_DOWN, MORE_UP = (1, 1, 1, 2), (1, 1, 1)
 """Further blocks of each level on the way down and up. What tells an intact head in zeroed air from
-an altered one is its shape, and blocks of the coarse levels cost little time."""
+an altered one is its shape, and blocks of the coarse levels cost little time; those of the finest
+level, for what is seen in a few cells, half as much again as all others."""
 MULTIPLE_OF = 2 ** len(WIDTHS)
 FOREGROUND, AREA = 0, 1
-MARGIN_CELLS = 0
-"""Cells around a scan in use: training shows views at the edge of the grid (../README.md)."""
 NORM_EPSILON = 1e-3
 """Large enough that empty, constant air is not blown up into features."""
 

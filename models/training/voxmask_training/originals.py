@@ -83,7 +83,11 @@ def after_tools(
         airs["_zeroed"] = rounded(scenes.air_zeroed(rng, scan))
     for ending, start in airs.items():
         for tool in TOOLS[-1:] if "partial" in volume.face else TOOLS:
-            after = with_tool(start, affine, tool, volume.data, templates)
+            try:
+                after = with_tool(start, affine, tool, volume.data, templates)
+            except Exception:  # not every program takes every head
+                print(f"{volume.stem} {tool}\n{traceback.format_exc()}", flush=True)
+                continue
             if not after.area.any():
                 continue
             after = replace(after, quality=scan.quality * TOOL_QUALITY)
@@ -140,7 +144,8 @@ def write(volume: Volume, folder: Path, count: int, templates: Templates, seed: 
     if paired and not tools.exists():
         rng = np.random.default_rng([*seed, TOOLS_SEED])
         for ending, samples in after_tools(volume, scan, affine, templates, rng):
-            keep_pair(f"{stem}{ending}", samples)
+            if not (folder / f"{stem}{ending}.npz").exists():
+                keep_pair(f"{stem}{ending}", samples)
         tools.touch()
     return written
 

@@ -3,7 +3,7 @@
     python -m voxmask_training.packs --samples DIR --output DIR [--pack-mb 40]
 
 A pack holds samples in a random order (of a seed) as the bytes that training keeps
-(`patches.stored`): an altered one beside its twin, and those of one scan as it is
+(`patches.stored`): a restaged one beside its twin, and those of one scan as it is
 (`originals.py`) together, of which each but the first then takes a third of the space.
 `train --samples DIR` reads packs as well as samples. Scans of more than MOST_CELLS are cut at
 their largest axis, at a random place.
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from .patches import CT, IN_VIEW, ORIGINAL, STEPS, Sample, read_sample, some_area_cells
+from .tools import TOOLS
 
 MOST_CELLS = 400_000
 ENDING = ".pack"
@@ -34,7 +35,7 @@ STORED = [n for n in range(len(STEPS)) if n != CT]
 """Layers that a pack holds: the view and `is_ct` tell the other."""
 TOGETHER = 48
 """Samples that one process compresses together."""
-DRAWING = re.compile(r"_(\d+|air_\d+|(zeroed_)?(niimath|quickshear).*|zeroed)$")
+DRAWING = re.compile(rf"_(\d+|air_\d+|zeroed|(zeroed_)?({'|'.join(TOOLS)}))$")
 """Ends the names of samples of one scan as it is."""
 
 
@@ -70,10 +71,14 @@ def packed(paths: list[Path], seed: int) -> bytes:
 
 def read_pack(data: bytes) -> Iterator[Sample]:
     """Gives the samples of a pack's part; ValueError where its bytes are of other steps."""
-    text, body = lzma.decompress(data).split(b"\n\n", 1)
+    again = "packed with other steps of the layers (patches.STEPS), or by bz2: pack again"
+    try:
+        text, body = lzma.decompress(data).split(b"\n\n", 1)
+    except lzma.LZMAError as error:
+        raise ValueError(again) from error
     facts = [json.loads(line) for line in text.splitlines()]
     if any(fact.pop("steps", None) != list(STEPS) for fact in facts):
-        raise ValueError("packed with other steps of the layers (patches.STEPS): pack again")
+        raise ValueError(again)
     cells = [np.zeros(fact.pop("shape"), np.uint8) for fact in facts]
     start = 0
     for layer in STORED:
@@ -101,7 +106,7 @@ def read_packs(paths: list[Path]) -> Iterator[Sample]:
 
 
 def groups_of(paths: list[Path], rng: np.random.Generator) -> list[list[Path]]:
-    """Deals samples out at random, those of a scan as it is, and twins, beside each other."""
+    """Deals samples out at random, those of a scan as it is, and a restaged pair, together."""
     families: dict[str, list[Path]] = {}
     for path in sorted(paths):
         name = path.stem.removesuffix("_before")

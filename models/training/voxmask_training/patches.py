@@ -9,7 +9,6 @@ network.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .network import CHANNELS, IN_VIEW, MARGIN_CELLS, MULTIPLE_OF
+from .network import CHANNELS, IN_VIEW, MULTIPLE_OF
 
 INTENSITY, FLAT, DETAIL, CT = (
     CHANNELS.index(name) for name in ("intensity", "flat", "detail", "ct")
@@ -111,27 +110,22 @@ class Patch:
 
 
 def read_sample(path: Path) -> Sample:
-    """Reads a sample (.npz)."""
+    """Reads a sample (.npz); arrays (i, j, k) become (k, j, i)."""
     with np.load(path) as file:
-        return sample_of(path.stem, file)
-
-
-def sample_of(name: str, data: Mapping[str, np.ndarray]) -> Sample:
-    """Makes a sample of its stored arrays (`samples`); (i, j, k) become (k, j, i)."""
-    channels = data["c"]
-    nothing = np.zeros(channels.shape[1:], np.float16)
-    labels = [data.get(layer, nothing) for layer in ("F", "A", "W")]
-    return Sample(
-        name=name,
-        twin=str(data["twin"].item()) if "twin" in data else "",
-        subject=str(data["subject"].item()),
-        region=str(data["region"].item()),
-        kind=str(data["kind"].item()),
-        altered=bool(data["altered"].item()),
-        foreground_weight=float(data["FW"].item()) if "F" in data else 0.0,
-        area_known=bool((labels[2] > 0.5).any()),
-        **cells_of(np.concatenate([channels, np.stack(labels)])),
-    )
+        channels = file["c"]
+        nothing = np.zeros(channels.shape[1:], np.float16)
+        labels = [file.get(name, nothing) for name in ("F", "A", "W")]
+        return Sample(
+            name=path.stem,
+            twin=str(file["twin"].item()) if "twin" in file else "",
+            subject=str(file["subject"].item()),
+            region=str(file["region"].item()),
+            kind=str(file["kind"].item()),
+            altered=bool(file["altered"].item()),
+            foreground_weight=float(file["FW"].item()) if "F" in file else 0.0,
+            area_known=bool((labels[2] > 0.5).any()),
+            **cells_of(np.concatenate([channels, np.stack(labels)])),
+        )
 
 
 def cells_of(layers: np.ndarray) -> dict[str, Tensor | np.ndarray | bool]:
@@ -169,8 +163,7 @@ def some_area_cells(cells: np.ndarray) -> np.ndarray:
 def whole_patch(sample: Sample) -> Patch:
     """Lays the whole sample out as the executables do, without variation."""
     cells = restored(sample.cells)
-    high = [MARGIN_CELLS + -(n + 2 * MARGIN_CELLS) % MULTIPLE_OF for n in cells.shape[1:]]
-    pads = [p for h in reversed(high) for p in (MARGIN_CELLS, h)]
+    pads = [p for n in reversed(cells.shape[1:]) for p in (0, -n % MULTIPLE_OF)]
     return make_patch(functional.pad(cells, pads)[None], [sample])
 
 

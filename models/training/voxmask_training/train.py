@@ -56,9 +56,9 @@ ORIGINAL_SHARE = 0.45
 HEAD_SHARE = 0.5
 """Heads among the patches that train the foreground alone."""
 STEP_CELLS = {"cpu": 260_000, "cuda": 3_300_000}
-ROOM_BYTES = {"cpu": 0, "cuda": 15_000_000_000}
+ROOM_BYTES = {"cpu": 0, "cuda": 9_000_000_000}
 """Samples that lie on the device as they are; further ones in the CPU's memory, compressed. A run
-takes some 10 GB of a GPU beside them."""
+takes some 10 GB of a GPU beside them, and four go on side by side."""
 WEIGHT_DECAY = 0.03
 
 
@@ -208,7 +208,7 @@ class Run:
 
     def load(self, path: Path) -> None:
         """Takes up a checkpoint."""
-        state = torch.load(path, weights_only=False)
+        state = torch.load(path, "cpu", weights_only=False)
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
