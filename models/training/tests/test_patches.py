@@ -165,6 +165,8 @@ def test_a_pack_gives_back_its_samples(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(packs, "STEPS", (1.0,) * 9)
     with pytest.raises(ValueError, match="pack again"):
         list(packs.read_packs(sorted((folder / "packs").glob("*.pack"))))
+    with pytest.raises(ValueError, match="pack again"):
+        list(packs.read_pack(b"BZh9"))
 
 
 def test_half_of_the_patches_of_a_scan_as_it_is_hardly_change_it(monkeypatch):

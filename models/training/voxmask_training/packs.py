@@ -71,7 +71,7 @@ def packed(paths: list[Path], seed: int) -> bytes:
 
 def read_pack(data: bytes) -> Iterator[Sample]:
     """Gives the samples of a pack's part; ValueError where its bytes are of other steps."""
-    again = "packed with other steps of the layers (patches.STEPS), or by bz2: pack again"
+    again = "packed in another way, or with other steps of the layers (patches.STEPS): pack again"
     try:
         text, body = lzma.decompress(data).split(b"\n\n", 1)
     except lzma.LZMAError as error:

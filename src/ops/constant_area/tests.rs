@@ -1,0 +1,192 @@
+//! Areas with a constant fill, on a phantom of noise.
+
+use super::*;
+use crate::ops::phantom::{box_mask, grid, volume};
+use crate::volume::Scaled;
+use crate::volume::coarse_grid::CoarseGrid;
+
+const SHAPE: [usize; 3] = [48, 40, 32];
+const RULE: Snap = Snap {
+    probability: 0.1,
+    coverage: 0.1,
+    constant_share: 0.3,
+    mixed_radius_mm: 3.0,
+    minimum_piece_ml: 0.5,
+};
+
+/// Noise from 1 to 9 (no zero by chance), the same every time.
+fn noise(n: usize) -> i16 {
+    1 + (n.wrapping_mul(2_654_435_761) >> 7 & 7) as i16
+}
+
+fn scan(blank: impl Fn(usize) -> bool) -> Image {
+    let geometry = grid(SHAPE, [1.0, 1.0, 2.0]);
+    let stored = (0..geometry.voxel_count()).map(|n| if blank(n) { 0 } else { noise(n) });
+    Image {
+        samples: Samples::I16(Scaled {
+            stored: stored.collect(),
+            slope: 1.0,
+            intercept: 0.0,
+        }),
+        geometry,
+    }
+}
+
+/// A network's guess: the half of the scan from `from_mm` on along i.
+fn logits(image: &Image, from_mm: f64) -> CoarseField {
+    let grid = CoarseGrid::over(&image.geometry, 4.0);
+    let mi = grid.shape[0];
+    let values = (0..grid.cell_count()).map(|n| ((n % mi) as f64 * 4.0 + 1.5 - from_mm) as f32);
+    CoarseField {
+        values: values.collect(),
+        grid,
+    }
+}
+
+fn differing(a: &Mask, b: &Mask) -> usize {
+    a.voxels
+        .iter()
+        .zip(&b.voxels)
+        .filter(|(a, b)| a != b)
+        .count()
+}
+
+fn blanked() -> Mask {
+    box_mask(grid(SHAPE, [1.0, 1.0, 2.0]), [30, 0, 0], [48, 40, 32])
+}
+
+#[test]
+fn a_rough_area_becomes_exactly_what_was_blanked() {
+    let truth = blanked();
+    let image = scan(|n| truth.voxels[n] != 0);
+    for from_mm in [26.0, 34.0] {
+        let logits = logits(&image, from_mm);
+        let rough = rough_area(&image, &logits, 0.0);
+        assert!(differing(&rough, &truth) > 1000);
+        let found = snap(&image, &logits, 0.0, |_| false, &RULE);
+        assert_eq!(differing(&found, &truth), 0, "{from_mm}");
+    }
+}
+
+#[test]
+fn in_constant_air_only_what_is_near_the_area_is_taken() {
+    // The air below was zero to begin with and touches the blanked box.
+    let truth = blanked();
+    let air = box_mask(truth.geometry.clone(), [0, 0, 0], [30, 40, 6]);
+    let image = scan(|n| truth.voxels[n] | air.voxels[n] != 0);
+    let logits = logits(&image, 26.0);
+    let found = snap(&image, &logits, 0.0, |_| true, &RULE);
+    for index in [[31, 6, 7], [47, 39, 31], [30, 20, 20]] {
+        assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
+    }
+    for index in [[2, 20, 2], [15, 20, 2], [20, 20, 20]] {
+        assert_eq!(found.voxels[truth.offset(index)], 0, "{index:?}");
+    }
+}
+
+#[test]
+fn noise_that_is_cut_off_at_the_fill_is_no_part_of_it() {
+    // Half of the other voxels hold the fill's value by chance.
+    let truth = blanked();
+    let image = scan(|n| truth.voxels[n] != 0 || noise(n) < 5);
+    let logits = logits(&image, 26.0);
+    let found = snap(&image, &logits, 0.0, |_| false, &RULE);
+    // A layer beside it joins, where it holds the value.
+    let blanked = truth.voxels.iter().filter(|v| **v != 0).count();
+    assert!(differing(&found, &truth) < blanked / 20);
+}
+
+#[test]
+fn an_area_without_a_constant_stays_as_it_is() {
+    let image = scan(|_| false);
+    let logits = logits(&image, 30.0);
+    let rough = rough_area(&image, &logits, 0.0);
+    // Eight values of noise: none holds 30 %.
+    assert!(fill_of(&image, &rough).unwrap().share < 0.2);
+    let found = snap(&image, &logits, 0.0, |_| false, &RULE);
+    assert_eq!(differing(&found, &rough), 0);
+}
+
+#[test]
+fn a_value_that_noise_holds_often_is_no_fill() {
+    // Faint noise after a blur, rounded: runs of 1, and of 2 half as often.
+    let geometry = grid(SHAPE, [1.0, 1.0, 2.0]);
+    let faint = |n: usize| {
+        if n % 30 < 18 {
+            1
+        } else if n % 30 < 27 {
+            2
+        } else {
+            3
+        }
+    };
+    let image = Image {
+        samples: Samples::I16(Scaled {
+            stored: (0..geometry.voxel_count()).map(faint).collect(),
+            slope: 1.0,
+            intercept: 0.0,
+        }),
+        geometry,
+    };
+    let logits = logits(&image, 30.0);
+    let rough = rough_area(&image, &logits, 0.0);
+    let fill = fill_of(&image, &rough).unwrap();
+    assert!(fill.value == 1.0 && fill.share > 0.5 && fill.next_share > 0.25);
+    let found = snap(&image, &logits, 0.0, |_| false, &RULE);
+    assert_eq!(differing(&found, &rough), 0);
+}
+
+#[test]
+fn a_painted_face_in_front_of_blanked_air_keeps_its_rough_edge() {
+    let truth = blanked();
+    // Half of the box is painted with something that is not constant.
+    let image = scan(|n| truth.voxels[n] != 0 && n % SHAPE[0] >= 44);
+    let logits = logits(&image, 30.0);
+    let rough = rough_area(&image, &logits, 0.0);
+    let found = snap(&image, &logits, 0.0, |_| false, &RULE);
+    let n = truth.offset([33, 20, 20]);
+    assert_eq!((rough.voxels[n], found.voxels[n]), (1, 1));
+}
+
+#[test]
+fn a_network_that_is_sure_of_nothing_finds_a_painted_face_too() {
+    let truth = blanked();
+    let image = scan(|n| truth.voxels[n] != 0 && n / SHAPE[0] % SHAPE[1] >= 24);
+    let mut logits = logits(&image, 26.0);
+    logits.values.iter_mut().for_each(|logit| *logit *= 0.1);
+    assert!(logits.values.iter().all(|&logit| logit < SURE));
+    let found = snap(&image, &logits, 0.0, |_| true, &RULE);
+    for index in [[36, 10, 20], [36, 30, 20]] {
+        assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
+    }
+}
+
+#[test]
+fn a_fill_is_found_below_the_probability_of_what_is_near_too() {
+    let truth = blanked();
+    let image = scan(|n| truth.voxels[n] != 0);
+    let mut logits = logits(&image, 30.0);
+    logits.values.iter_mut().for_each(|logit| *logit -= 25.0);
+    let found = snap(&image, &logits, -20.0, |_| true, &RULE);
+    assert_eq!(found.voxels[truth.offset([44, 20, 20])], 1);
+}
+
+#[test]
+fn the_fill_of_floats_counts_both_zeros_as_one() {
+    let geometry = grid([4, 1, 1], [1.0; 3]);
+    let image = Image {
+        samples: Samples::F32(vec![0.0, -0.0, 2.0, 0.0]),
+        geometry: geometry.clone(),
+    };
+    let all = volume(geometry, |_| 1_u8);
+    let fill = fill_of(&image, &all).unwrap();
+    assert_eq!(
+        fill,
+        Fill {
+            value: 0.0,
+            share: 0.75,
+            next_share: 0.25,
+        }
+    );
+    assert_eq!(equal_to(&image, 0.0).voxels, [1, 1, 0, 1]);
+}
