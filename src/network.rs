@@ -1,8 +1,8 @@
 //! Runs a network over a volume: what the card says, from voxels to logits on a coarse grid.
 
-mod abrupt;
 pub mod card;
 pub mod channels;
+mod ends;
 pub mod folder;
 mod limits;
 pub mod mask;
@@ -194,7 +194,7 @@ impl Network {
         }
         let grid = other.logits.grid.clone();
         let mut channels = other.channels.clone();
-        channels.complete(image, &grid, &self.card.input);
+        channels.complete(image, &grid, &other.normalization, &self.card.input);
         self.predict_channels(grid, channels, other.normalization)
     }
 
@@ -315,6 +315,9 @@ impl Tensor {
                 Channel::Ct if modality == Modality::Ct => self.fill_view(values),
                 Channel::Abrupt => {
                     self.copy(channels.abrupt.as_deref().unwrap_or_default(), values)
+                }
+                Channel::AirEdge => {
+                    self.copy(channels.air_edge.as_deref().unwrap_or_default(), values)
                 }
                 Channel::Ct => {}
             }

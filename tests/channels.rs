@@ -32,12 +32,14 @@ fn folder() -> PathBuf {
 fn input() -> Input {
     let card = std::fs::read(folder().join("models/foreground/card.json")).unwrap();
     let mut card: serde_json::Value = serde_json::from_slice(&card).unwrap();
-    card["input"]["channels"]
-        .as_array_mut()
-        .unwrap()
-        .push("abrupt".into());
+    let channels = card["input"]["channels"].as_array_mut().unwrap();
+    channels.extend(["abrupt".into(), "air-edge".into()]);
     card["input"]["abrupt"] = serde_json::json!(
         {"run_mm": 3.0, "reach_mm": 5.0, "below_mm": 3.0, "most": 1.5, "prior": 0.5}
+    );
+    card["input"]["air_edge"] = serde_json::json!(
+        {"run_mm": 3.0, "reach_mm": 5.0, "below_mm": 3.0, "share": 0.2, "tissue_least": 0.08,
+         "most": 1.5, "prior": 0.5}
     );
     let card = AnyCard::parse(card.to_string().as_bytes(), "test");
     card.and_then(|card| card.into_coarse_grid("test"))
@@ -54,13 +56,14 @@ fn largest_difference(name: &str, modality: Modality) -> f32 {
     let found = channels(&scan.image, &grid, &normalization, &input);
     let (shape, golden) = read_npy(&folder.join(format!("golden/{name}.npy")));
     let [mi, mj, mk] = grid.shape;
-    assert_eq!(shape, [6, mi, mj, mk]);
-    let abrupt = found.abrupt.unwrap();
+    assert_eq!(shape, [7, mi, mj, mk]);
+    let (abrupt, air_edge) = (found.abrupt.unwrap(), found.air_edge.unwrap());
     let fields = [
         (0, &found.intensity),
         (1, &found.flat),
         (2, &found.detail),
         (5, &abrupt),
+        (6, &air_edge),
     ];
     let mut largest = 0.0_f32;
     for (c, field) in fields {

@@ -86,6 +86,9 @@ pub struct Input {
     /// How `abrupt` is made; needed where it is a channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abrupt: Option<AbruptRule>,
+    /// How `air-edge` is made; needed where it is a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub air_edge: Option<AirEdgeRule>,
     /// Axes (0 = i, 1 = j, 2 = k) along which the network also sees the scan mirrored; the logits of
     /// all combinations are averaged.
     #[serde(default)]
@@ -108,6 +111,26 @@ pub struct AbruptRule {
     pub prior: f32,
 }
 
+/// How abruptly air ends.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AirEdgeRule {
+    /// Air counts where it lasts this long along a line [mm]; three voxels at least.
+    pub run_mm: f64,
+    /// How far what is beyond its end is looked at [mm]; two voxels at least.
+    pub reach_mm: f64,
+    /// Only axes with a spacing below this are looked along [mm].
+    pub below_mm: f64,
+    /// Air is darker, and all beyond it brighter, than this share of the mean of what is beyond.
+    pub share: f32,
+    /// Least of that mean (normalised intensity).
+    pub tissue_least: f32,
+    /// Abruptness is clipped to this.
+    pub most: f32,
+    /// Ends of no abruptness that every cell has besides its own.
+    pub prior: f32,
+}
+
 /// What a channel of the tensor holds; see [`crate::network::channels`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -124,6 +147,8 @@ pub enum Channel {
     Ct,
     /// Mean abruptness of the ends of constants.
     Abrupt,
+    /// Mean abruptness of the ends of air.
+    AirEdge,
 }
 
 /// Names of the network's outputs.
@@ -213,11 +238,13 @@ impl Input {
         let rules = |input: &Self| Self {
             mirror_axes: Vec::new(),
             channels: Vec::new(),
-            abrupt: self.abrupt.clone(),
+            abrupt: None,
+            air_edge: None,
             ..input.clone()
         };
-        let abrupt = self.abrupt_rule().zip(other.abrupt_rule());
-        abrupt.is_none_or(|(one, two)| one == two) && rules(self) == rules(other)
+        agree(self.abrupt_rule(), other.abrupt_rule())
+            && agree(self.air_edge_rule(), other.air_edge_rule())
+            && rules(self) == rules(other)
     }
 
     /// How the channel «abrupt» is made; `None` where there is none.
@@ -225,6 +252,17 @@ impl Input {
         let rule = self.abrupt.as_ref();
         rule.filter(|_| self.channels.contains(&Channel::Abrupt))
     }
+
+    /// How the channel «air-edge» is made; `None` where there is none.
+    pub fn air_edge_rule(&self) -> Option<&AirEdgeRule> {
+        let rule = self.air_edge.as_ref();
+        rule.filter(|_| self.channels.contains(&Channel::AirEdge))
+    }
+}
+
+/// Whether two rules are one, where there are two.
+fn agree<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
+    one.zip(other).is_none_or(|(one, other)| one == other)
 }
 
 impl Card {
@@ -251,6 +289,9 @@ impl Card {
         }
         if input.channels.contains(&Channel::Abrupt) && input.abrupt.is_none() {
             return Err("a channel \"abrupt\" and no input.abrupt".to_owned());
+        }
+        if input.channels.contains(&Channel::AirEdge) && input.air_edge.is_none() {
+            return Err("a channel \"air-edge\" and no input.air_edge".to_owned());
         }
         self.check_limits()?;
         if input.mirror_axes.len() > 3 || input.mirror_axes.iter().any(|axis| *axis > 2) {
@@ -379,8 +420,10 @@ mod tests {
 
     #[test]
     fn a_channel_without_its_rule_is_refused() {
-        let message = refused(|card| card["input"]["channels"] = vec!["abrupt"].into());
-        assert!(message.contains("input.abrupt"), "{message}");
+        for (channel, rule) in [("abrupt", "input.abrupt"), ("air-edge", "input.air_edge")] {
+            let message = refused(|card| card["input"]["channels"] = vec![channel].into());
+            assert!(message.contains(rule), "{message}");
+        }
         assert!(refused(with_abrupt(-1.0)).contains("input.abrupt.run_mm"));
     }
 

@@ -7,15 +7,16 @@
 //! | detail | log(1 + gain × mean |second difference|) / divisor: noise and texture, or their lack |
 //! | in-view | 1 inside the volume, 0 in the margin round it |
 //! | ct | 1 inside a volume that was normalised as CT |
-//! | abrupt | how abruptly constants end ([`super::abrupt`]); only where a card asks for it |
+//! | abrupt | how abruptly constants end ([`super::ends`]); only where a card asks for it |
+//! | air-edge | how abruptly air ends; only where a card asks for it |
 //!
-//! «flat», «detail» and «abrupt» are lost by resampling, so they are taken before it. Memory: three planes a
-//! thread, and the coarse cells.
+//! «flat», «detail», «abrupt» and «air-edge» are lost by resampling, so they are taken before it. Memory:
+//! three planes a thread, and the coarse cells.
 
 use rayon::prelude::*;
 
-use super::abrupt::abrupt;
 use super::card::Input;
+use super::ends::{abrupt, air_edge};
 use super::normalize::Normalization;
 use crate::volume::Image;
 use crate::volume::coarse_grid::{Averaging, CoarseGrid};
@@ -31,13 +32,24 @@ pub struct Channels {
     pub detail: Vec<f32>,
     /// Mean abruptness of the ends of constants; `None` where no card asked for it.
     pub abrupt: Option<Vec<f32>>,
+    /// Mean abruptness of the ends of air; `None` where no card asked for it.
+    pub air_edge: Option<Vec<f32>>,
 }
 
 impl Channels {
     /// Makes what `input` asks for besides and what is not there yet.
-    pub(super) fn complete(&mut self, image: &Image, grid: &CoarseGrid, input: &Input) {
+    pub(super) fn complete(
+        &mut self,
+        image: &Image,
+        grid: &CoarseGrid,
+        normalization: &Normalization,
+        input: &Input,
+    ) {
         if let (None, Some(rule)) = (&self.abrupt, input.abrupt_rule()) {
             self.abrupt = Some(abrupt(image, grid, rule));
+        }
+        if let (None, Some(rule)) = (&self.air_edge, input.air_edge_rule()) {
+            self.air_edge = Some(air_edge(image, grid, normalization, rule));
         }
     }
 }
@@ -76,7 +88,7 @@ pub fn channels(
             });
     }
     let mut channels = split(&cells, mi * mj, input);
-    channels.complete(image, grid, input);
+    channels.complete(image, grid, normalization, input);
     channels
 }
 
@@ -98,6 +110,7 @@ fn split(cells: &[f32], plane: usize, input: &Input) -> Channels {
         flat: channel(1),
         detail,
         abrupt: None,
+        air_edge: None,
     }
 }
 

@@ -27,9 +27,12 @@ impl Card {
         let skin = boundary.and_then(|boundary| boundary.skin.as_ref());
         let rim = boundary.and_then(|boundary| boundary.rim.as_ref());
         let abrupt = self.input.abrupt.as_ref();
+        let air_edge = self.input.air_edge.as_ref();
         let lengths = [
             ("input.abrupt.run_mm", abrupt.map(|a| a.run_mm)),
             ("input.abrupt.reach_mm", abrupt.map(|a| a.reach_mm)),
+            ("input.air_edge.run_mm", air_edge.map(|a| a.run_mm)),
+            ("input.air_edge.reach_mm", air_edge.map(|a| a.reach_mm)),
             ("boundary.smoothing_mm", boundary.map(|b| b.smoothing_mm)),
             ("boundary.skin.depth_mm", skin.map(|skin| skin.depth_mm)),
             ("boundary.skin.reach_mm", skin.map(|skin| skin.reach_mm)),

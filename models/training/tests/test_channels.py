@@ -8,7 +8,9 @@ import pytest
 from voxmask_training.channels import (
     CoarseGrid,
     abrupt,
+    air_edge,
     channels,
+    ends_of_air,
     ends_of_constants,
     flat_voxels,
     normalised,
@@ -96,6 +98,25 @@ def test_what_is_no_end_of_a_constant_does_not_count():
     assert len(ends_of_constants(coarse, np.array([3.0, 1, 1]))[1]) == 0
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_noise_ends_softly_at_skin_and_abruptly_at_a_cut(turned):
+    skin = line(0.02, 0.05, 0, 0.03, 0.3, 0.9, 1.0, 1.1, 1.0, 1.0)
+    cut = line(0.02, 0.05, 0, 0.03, 1.05, 0.9, 1.0, 1.1, 1.0, 1.0)
+    for x, expected in ((skin, 0.275 / 0.975), (cut, 1.025 / 0.975)):
+        places, ratios = ends_of_air(x[::-1] if turned else x, np.ones(3))
+        assert places.tolist() == [[6 if turned else 3, 0, 0]]
+        assert ratios == pytest.approx([expected])
+
+
+def test_what_is_no_end_of_air_does_not_count():
+    bright = line(0.02, 0.25, 0, 0.03, 1.0, 0.9, 1.0, 1.1, 1.0, 1.0)
+    thin = line(0.02, 0.05, 0, 0.03, 1.0, 0.9, 0.1, 1.1, 1.0, 1.0)
+    faint = 0.07 * line(0.02, 0.05, 0, 0.03, 1.0, 0.9, 1.0, 1.1, 1.0, 1.0)
+    at_the_border = line(0, 0, 0, 0, 0, 0, 0.3, 0.9, 1.0, 1.0)
+    for x in (bright, thin, faint, at_the_border):
+        assert len(ends_of_air(x, np.ones(3))[1]) == 0
+
+
 def test_abruptness_is_averaged_about_a_cell():
     values = np.repeat(line(*[0] * 8, *[100] * 8), 8, 1).repeat(8, 2)
     grid = CoarseGrid(values.shape, (1.0, 1.0, 1.0))
@@ -105,3 +126,8 @@ def test_abruptness_is_averaged_about_a_cell():
     # j and k a cell counts 3.5 of 8 voxels, and half an end of nothing besides.
     expected = 3.5**2 / (3.5**2 + 0.5) * np.array([0, 1, 1, 0])
     np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-5)
+    # Air ends at voxel 7 alone, which is nearer to cell 1.
+    found = air_edge(values / 100, np.ones(3), grid)
+    near = np.array([0.625, 0.375])
+    expected = 3.5**2 * near / (3.5**2 * near + 0.5)
+    np.testing.assert_allclose(found[1:3, 0, 0], expected, rtol=1e-5)

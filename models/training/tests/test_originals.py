@@ -67,7 +67,7 @@ def test_a_head_comes_as_it_is_with_other_air_and_altered_beside_its_twin(volume
     assert doubtful == {"original_t1_quickshear", "original_t1_zeroed_quickshear"}
     plain = found["original_t1"]
     assert not plain.altered and not plain.twin
-    assert plain.cells.shape == (9, 56, 60, 56)
+    assert plain.cells.shape == (10, 56, 60, 56)
     for pair in pairs:
         after, before = (found[f"original_t1{pair}{ending}"] for ending in ("", "_before"))
         pair = f"original_t1{pair}"

@@ -33,7 +33,7 @@ def layers(altered: bool = True) -> np.ndarray:
     """A bright ball of radius 10 cells in a view of 50×30×40 cells (i, j, k)."""
     grid = np.meshgrid(*(np.arange(n) for n in (50, 30, 40)), indexing="ij")
     square = sum((g - c) ** 2 for g, c in zip(grid, (25, 15, 20), strict=True))
-    out = np.zeros((9, 50, 30, 40), np.float32)
+    out = np.zeros((10, 50, 30, 40), np.float32)
     out[FOREGROUND] = out[INTENSITY] = square < 100
     out[IN_VIEW] = out[COUNTED] = 1.0
     if altered:
@@ -59,7 +59,7 @@ def ball(altered: bool = True, **changes) -> Sample:
 
 def test_stored_layers_come_back_nearly_as_they_were():
     rng = np.random.default_rng(0)
-    given = rng.random((9, 4, 5, 6), np.float32)
+    given = rng.random((10, 4, 5, 6), np.float32)
     given[:, 0] = 0.0
     found = restored(torch.from_numpy(stored(given))).numpy()
     assert (found[:, 0] == 0.0).all()
@@ -160,7 +160,7 @@ def test_a_pack_gives_back_its_samples(folder: Path, monkeypatch: pytest.MonkeyP
         assert np.array_equal(found[name].area_cells, expected.area_cells)
         assert (found[name].twin, found[name].altered) == (expected.twin, expected.altered)
     # The large one, of 100×30×40 cells, is cut along its longest axis.
-    assert found["1_1"].cells.shape == (9, 40, 30, 75)
+    assert found["1_1"].cells.shape == (10, 40, 30, 75)
     # Bytes that mean something else now are refused, not read wrongly.
     monkeypatch.setattr(packs, "STEPS", (1.0,) * 9)
     with pytest.raises(ValueError, match="pack again"):

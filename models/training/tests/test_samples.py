@@ -29,7 +29,7 @@ def test_sample_holds_what_the_trainer_reads(tmp_path):
     path = tmp_path / "someone" / "1_00000.npz"
     store(path, arrays(Sample(scan(), "plane-zero", "zero", True)))
     data = np.load(path)
-    assert data["c"].shape == (6, 10, 12, 21) and data["c"].dtype == np.float16
+    assert data["c"].shape == (7, 10, 12, 21) and data["c"].dtype == np.float16
     for name in ("F", "A", "W"):
         assert data[name].shape == (10, 12, 21) and data[name].dtype == np.float16
     assert data["A"][0].min() == 1 and data["F"][-1].min() == 1 and data["W"].min() == 1

@@ -100,7 +100,7 @@ def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monke
 
 
 def sample(name: str, altered: bool = True, twin: str = "") -> train.Sample:
-    cells, nothing = train.torch.zeros(9, 1, 1, 1, dtype=train.torch.uint8), np.zeros((0, 3))
+    cells, nothing = train.torch.zeros(10, 1, 1, 1, dtype=train.torch.uint8), np.zeros((0, 3))
     return train.Sample(name, "", "", "", altered, twin, 0.0, True, cells, nothing, False)
 
 

@@ -26,11 +26,11 @@ METHODS = {
     "face-wedge": 0.12,
     "face-teeth-ears": 0.09,
     "shell-211": 0.09,
-    "shell-212": 0.12,
-    "plane": 0.11,
+    "shell-212": 0.10,
+    "plane": 0.09,
     "planes": 0.07,
     "box": 0.07,
-    "strip": 0.16,
+    "strip": 0.20,
     "outside-brain": 0.03,
     "warp": 0.04,
 }
@@ -216,7 +216,7 @@ def draw_fill(rng: np.random.Generator, method: str, ct: bool) -> str:
     ]
     weights = [0.33, 0.05, 0.05, 0.08, 0.11, 0.22, 0.12, 0.04]
     if method == "strip":
-        weights = [0.22, 0.05, 0.04, 0.25, 0.15, 0.18, 0.05, 0.06]
+        weights = [0.22, 0.05, 0.04, 0.35, 0.12, 0.13, 0.05, 0.04]
     return str(rng.choice(names, p=weights))
 
 

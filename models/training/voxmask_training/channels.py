@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 
 CELL_MM = 4.0
-CHANNELS = ("intensity", "flat", "detail", "in-view", "ct", "abrupt")
+CHANNELS = ("intensity", "flat", "detail", "in-view", "ct", "abrupt", "air-edge")
 CT_BELOW_HU = -200.0
 CT_WINDOW_HU = (-1000.0, 1500.0)
 CT_SCALE_HU = 1000.0
@@ -29,6 +29,12 @@ ABRUPT_RUN_MM, ABRUPT_REACH_MM = 3.0, 5.0
 """A constant that ends counts for «abrupt» where it was this long, by how it goes on over this."""
 ABRUPT_MOST = 1.5
 ABRUPT_PRIOR = 0.5
+AIR_RUN_MM, AIR_REACH_MM = 3.0, 5.0
+"""Air that ends counts for «air-edge» where it was this deep, by the tissue this far behind it."""
+AIR_SHARE, TISSUE_LEAST = 0.2, 0.08
+"""Air lies below this share of the tissue behind it, which is this bright at least."""
+AIR_MOST = 1.5
+AIR_PRIOR = 0.5
 
 
 def read_canonical(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -204,13 +210,49 @@ def ends_of_constants(values: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarr
     return np.concatenate(places), np.concatenate(ratios)
 
 
-def abrupt(values: np.ndarray, spacing: np.ndarray, grid: CoarseGrid) -> np.ndarray:
-    """Mean abruptness of the ends of constants about each cell, [mi, mj, mk]; 0 without any.
+def ends_of_air(x: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where air ends along an axis finer than 3 mm, either way, and how abruptly.
 
-    Each counts in the two nearest cells of each axis, by its distance; half an end of no
-    abruptness counts everywhere.
+    `x`: normalised intensities. Gives the last voxels of the air, int64 (n, 3), and float32 (n,):
+    the change from the mean of the air to the next voxel over that to the mean of those behind it,
+    within `AIR_REACH_MM`, at most `AIR_MOST`. Air, constant or noise, lies below `AIR_SHARE` of
+    the mean of those behind for `AIR_RUN_MM`; all beyond it lie above. Partial volume and the
+    scanner's point spread soften skin, but not the edge that a tool left in tissue.
     """
-    places, ratios = ends_of_constants(values, spacing)
+    limit = DETAIL_BELOW_MM - 1e-3
+    places, ratios = [np.zeros((0, 3), np.int64)], [np.zeros(0, np.float32)]
+    for axis in range(3):
+        run = max(3, int(np.rint(AIR_RUN_MM / spacing[axis])) + 1)
+        reach = max(2, int(np.rint(AIR_REACH_MM / spacing[axis])))
+        count = x.shape[axis]
+        if spacing[axis] >= limit or count < run + reach:
+            continue
+        for way in (1, -1):
+            along = np.moveaxis(x, axis, 0)[::way]
+            air, tissue = along[run - 1 : count - reach], along[run + 1 : count - reach + 2]
+            found = np.argwhere((tissue > TISSUE_LEAST) & (air < np.float32(AIR_SHARE) * tissue))
+            last = found[:, 0] + run - 1
+            rest = (found[:, 1], found[:, 2])
+            air = np.stack([along[last - n, *rest] for n in range(run)])
+            beyond = np.stack([along[last + n, *rest] for n in range(1, reach + 1)])
+            tissue, level = beyond[1:].mean(0), air.mean(0)
+            kept = (air.max(0) < AIR_SHARE * tissue) & (beyond.min(0) >= AIR_SHARE * tissue)
+            kept &= tissue > TISSUE_LEAST
+            ratio = (beyond[0] - level)[kept] / (tissue - level)[kept]
+            place = np.insert(found[:, 1:], axis, last if way == 1 else count - 1 - last, 1)
+            places.append(place[kept])
+            ratios.append(np.minimum(ratio, AIR_MOST).astype(np.float32))
+    return np.concatenate(places), np.concatenate(ratios)
+
+
+def about_cells(
+    places: np.ndarray, values: np.ndarray, grid: CoarseGrid, prior: float
+) -> np.ndarray:
+    """Mean of values at voxels (n, 3) about each cell, [mi, mj, mk]; 0 without any.
+
+    Each counts in the two nearest cells of each axis, by its distance; `prior` values of 0 count
+    everywhere.
+    """
     sums = np.zeros((2, *grid.cells))
     cells, weights = [], []
     for axis in range(3):
@@ -224,15 +266,25 @@ def abrupt(values: np.ndarray, spacing: np.ndarray, grid: CoarseGrid) -> np.ndar
         inside = np.all([(i >= 0) & (i < n) for i, n in zip(index, grid.cells, strict=True)], 0)
         weight = np.prod([weights[a][c] for a, c in enumerate(corner)], 0)[inside]
         index = np.ravel_multi_index([i[inside] for i in index], grid.cells)
-        for layer, value in zip(sums, (weight * ratios[inside], weight), strict=True):
+        for layer, value in zip(sums, (weight * values[inside], weight), strict=True):
             layer += np.bincount(index, value, layer.size).reshape(layer.shape)
-    return (sums[0] / (sums[1] + ABRUPT_PRIOR)).astype(np.float32)
+    return (sums[0] / (sums[1] + prior)).astype(np.float32)
+
+
+def abrupt(values: np.ndarray, spacing: np.ndarray, grid: CoarseGrid) -> np.ndarray:
+    """Mean abruptness of the ends of constants about each cell, [mi, mj, mk]."""
+    return about_cells(*ends_of_constants(values, spacing), grid, ABRUPT_PRIOR)
+
+
+def air_edge(x: np.ndarray, spacing: np.ndarray, grid: CoarseGrid) -> np.ndarray:
+    """Mean abruptness of the ends of air about each cell, [mi, mj, mk]; `x` normalised."""
+    return about_cells(*ends_of_air(x, spacing), grid, AIR_PRIOR)
 
 
 def channels(
     values: np.ndarray, spacing: np.ndarray, ct: bool | None = None
 ) -> tuple[np.ndarray, CoarseGrid]:
-    """The networks' input [6, mi, mj, mk] (order of `CHANNELS`, no margin) and its
+    """The networks' input [7, mi, mj, mk] (order of `CHANNELS`, no margin) and its
     grid.
     """
     grid = CoarseGrid(tuple(values.shape), tuple(float(s) for s in spacing))
@@ -242,5 +294,5 @@ def channels(
     detail = grid.pool(second_difference(x, spacing))
     detail = np.log1p(DETAIL_GAIN * detail) / np.float32(DETAIL_DIVISOR)
     inside = np.ones_like(intensity)
-    ends = abrupt(values, spacing, grid)
-    return np.stack([intensity, flat, detail, inside, inside * np.float32(ct), ends]), grid
+    ends = [abrupt(values, spacing, grid), air_edge(x, spacing, grid)]
+    return np.stack([intensity, flat, detail, inside, inside * np.float32(ct), *ends]), grid

@@ -55,6 +55,15 @@ INPUT = {
         "most": channels.ABRUPT_MOST,
         "prior": channels.ABRUPT_PRIOR,
     },
+    "air_edge": {
+        "run_mm": channels.AIR_RUN_MM,
+        "reach_mm": channels.AIR_REACH_MM,
+        "below_mm": channels.DETAIL_BELOW_MM,
+        "share": channels.AIR_SHARE,
+        "tissue_least": channels.TISSUE_LEAST,
+        "most": channels.AIR_MOST,
+        "prior": channels.AIR_PRIOR,
+    },
     "mirror_axes": [0],
 }
 BOUNDARY = {

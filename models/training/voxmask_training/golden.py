@@ -3,7 +3,7 @@ comes out.
 
     python -m voxmask_training.golden ../../tests/data/golden
 
-writes channels_{ct,mr}.nii.gz (int16) and channels_{ct,mr}.npy (float32 [6, mi, mj,
+writes channels_{ct,mr}.nii.gz (int16) and channels_{ct,mr}.npy (float32 [7, mi, mj,
 mk], the order of `channels.CHANNELS`, no margin). The CT is stored in RAS order with
 slope 1; the MR is stored with its axes permuted and flipped (orientation PLS), slope
 0.25 and intercept 2.

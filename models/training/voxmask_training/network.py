@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-CHANNELS = ("intensity", "flat", "detail", "in-view", "ct", "abrupt")
+CHANNELS = ("intensity", "flat", "detail", "in-view", "ct", "abrupt", "air-edge")
 IN_VIEW = CHANNELS.index("in-view")
 WIDTHS = (32, 48, 64, 72)
 MORE_DOWN, MORE_UP = (1, 1, 1, 2), (1, 1, 1)
@@ -84,7 +84,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Channels (N, 6, K, J, I) to two masks' logits and the scan's `altered` logit."""
+    """Channels (N, 7, K, J, I) to two masks' logits and the scan's `altered` logit."""
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ def convolve(convolution: nn.Conv3d, x: Tensor) -> Tensor:
 
 
 def spread(channels: Tensor) -> Tensor:
-    """Adds two views of the intensity that set dark air and noise apart: (N, 8, …)."""
+    """Adds two views of the intensity that set dark air and noise apart: (N, 9, …)."""
     intensity = channels[:, :1].clamp(min=0.0)
     root = torch.sqrt(intensity + 1e-4) - 0.01
     log = torch.log1p(50.0 * intensity) * 0.25

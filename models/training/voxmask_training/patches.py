@@ -28,7 +28,7 @@ MR_CLIP = 3.0
 LEAST_AREA_CELLS = 30.0
 FAR_FREE_WEIGHT = 0.2
 """Most that a cell counts for which is mostly free."""
-STEPS = (255.0 / MR_CLIP**0.5, 40.0, 100.0, 20.0, 1.0, 150.0, 20.0, 20.0, 10.0)
+STEPS = (255.0 / MR_CLIP**0.5, 40.0, 100.0, 20.0, 1.0, 150.0, 150.0, 20.0, 20.0, 10.0)
 """Bytes per unit of each layer; the intensity is stored as its square root."""
 AREA_CELLS = 64
 ORIGINAL = "original_"
@@ -51,7 +51,7 @@ class Sample:
     area_known: bool
     """False for a published scan whose area cannot be told from other background."""
     cells: Tensor | CompressedCells
-    """uint8 (9, k, j, i): the channels, foreground, area, where the area counts (`stored`)."""
+    """uint8 (10, k, j, i): the channels, foreground, area, where the area counts (`stored`)."""
     area_cells: np.ndarray
     """int16 (n, 3): indices k, j, i of some cells of the area."""
     is_ct: bool
@@ -95,7 +95,7 @@ class Patch:
     """What one pass of the network sees, and what it should say; N scans."""
 
     channels: Tensor
-    """(N, 6, K, J, I)"""
+    """(N, 7, K, J, I)"""
     foreground: Tensor
     area: Tensor
     """(N, 1, K, J, I), in [0, 1]"""
@@ -129,7 +129,7 @@ def read_sample(path: Path) -> Sample:
 
 
 def cells_of(layers: np.ndarray) -> dict[str, Tensor | np.ndarray | bool]:
-    """Gives a sample's `cells`, `area_cells` and `is_ct` from layers (9, i, j, k)."""
+    """Gives a sample's `cells`, `area_cells` and `is_ct` from layers (10, i, j, k)."""
     cells = stored(layers.transpose(0, 3, 2, 1))
     return {
         "cells": torch.from_numpy(cells),
@@ -139,7 +139,7 @@ def cells_of(layers: np.ndarray) -> dict[str, Tensor | np.ndarray | bool]:
 
 
 def stored(layers: np.ndarray) -> np.ndarray:
-    """Rounds layers (9, …) to bytes."""
+    """Rounds layers (10, …) to bytes."""
     layers = layers.astype(np.float32)
     layers[INTENSITY] = np.sqrt(np.maximum(layers[INTENSITY], 0.0))
     steps = np.array(STEPS, np.float32).reshape(-1, *[1] * (layers.ndim - 1))
@@ -168,7 +168,7 @@ def whole_patch(sample: Sample) -> Patch:
 
 
 def make_patch(cells: Tensor, samples: list[Sample]) -> Patch:
-    """Splits (N, 9, K, J, I) into what goes in and what should come out."""
+    """Splits (N, 10, K, J, I) into what goes in and what should come out."""
 
     def each(values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32).to(cells.device, non_blocking=True)

@@ -13,7 +13,7 @@ finished in the same way without the alteration. Sample INDEX of a seed is alway
 
 Arrays of a sample, i, j, k order, on the 4 mm grid of `channels.CoarseGrid`, no margin:
 
-    c        float16 [6, mi, mj, mk]  the channels
+    c        float16 [7, mi, mj, mk]  the channels
     F        float16 [mi, mj, mk]     pooled foreground; absent if unknown
     FW       float                    weight of the foreground: quality A 1.0, B 0.7, C 0.25,
                                       less where an alteration makes it doubtful

@@ -218,7 +218,7 @@ def draw_look(sample: Sample, calm: bool, rng: Generator) -> Look:
 
 
 def recoloured(cells: Tensor, looks: list[Look], order: Tensor, noise: torch.Generator) -> Tensor:
-    """Changes intensities and grain of (N, 9, K, J, I); `order`: the look of each of the N."""
+    """Changes intensities and grain of (N, 10, K, J, I); `order`: the look of each of the N."""
     window, device = cells.shape[2:], cells.device
 
     def each(name: str) -> Tensor:

@@ -1,0 +1,221 @@
+//! Where something ends along the lines of a scan's own grid, and how abruptly: averaged about each cell.
+//!
+//! Where a tool blanked a part of the body, the first voxel that it left is tissue like those behind it;
+//! skin rises over a voxel or two. Resampling wipes that out.
+
+mod air;
+mod constant;
+
+use rayon::prelude::*;
+
+pub(super) use air::air_edge;
+pub(super) use constant::abrupt;
+
+use crate::volume::Image;
+use crate::volume::coarse_grid::CoarseGrid;
+
+/// Slabs that are looked through before their ends are put into cells; bounds the memory.
+const SLABS_AT_ONCE: usize = 64;
+/// Lines that are passed over together where none of them has an end.
+const LINES_AT_ONCE: usize = 64;
+
+/// What counts as an end along a line.
+trait Rule: Sync {
+    /// Makes the values of a slab into those that are looked at.
+    fn prepare(&self, slab: &mut [f32]);
+
+    /// Looks along `across` lines that lie beside each other, with room that is used again: calls
+    /// `found` with step, line and abruptness of each end.
+    fn look(
+        &self,
+        line: Line,
+        values: &[f32],
+        across: usize,
+        room: &mut Vec<u32>,
+        found: impl FnMut(usize, usize, f32),
+    );
+}
+
+/// How far a rule looks [mm].
+struct Reach {
+    run_mm: f64,
+    reach_mm: f64,
+    below_mm: f64,
+}
+
+/// Voxels that something lasts, and voxels beyond it that are looked at, along one axis.
+#[derive(Clone, Copy)]
+struct Line {
+    run: usize,
+    reach: usize,
+}
+
+impl Reach {
+    /// Along each axis that is sampled finely enough and long enough.
+    fn lines(&self, image: &Image) -> [Option<Line>; 3] {
+        let spacing = image.geometry.spacing().mm();
+        // A hair less, so that rounding in an oblique affine takes in no axis at the limit.
+        let below = self.below_mm - 1e-3;
+        [0, 1, 2].map(|axis| {
+            let run = ((self.run_mm / spacing[axis]).round_ties_even() as usize + 1).max(3);
+            let reach = ((self.reach_mm / spacing[axis]).round_ties_even() as usize).max(2);
+            let counts = spacing[axis] < below && image.shape()[axis] >= run + reach;
+            counts.then_some(Line { run, reach })
+        })
+    }
+}
+
+/// Mean abruptness of the ends about each cell, 0 where there are none; `i` fastest.
+///
+/// An end counts in the two nearest cells of each axis, by its distance; `prior` ends of no abruptness
+/// count everywhere.
+fn mean_abruptness(
+    image: &Image,
+    grid: &CoarseGrid,
+    reach: &Reach,
+    rule: &impl Rule,
+    prior: f32,
+) -> Vec<f32> {
+    let lines = reach.lines(image);
+    let mut sums = Sums::new(grid);
+    let [_, nj, nk] = image.shape();
+    if lines[0].is_some() || lines[1].is_some() {
+        sums.add_all(nk, |work, k| ends_in_plane(image, k, &lines, rule, work));
+    }
+    if let Some(line) = lines[2] {
+        sums.add_all(nj, |work, j| ends_along_k(image, j, line, rule, work));
+    }
+    sums.mean(prior)
+}
+
+/// The last voxel before something else, and how abruptly it ends.
+struct End {
+    voxel: [u32; 3],
+    abruptness: f32,
+}
+
+/// What a thread uses again for slab after slab.
+#[derive(Default)]
+struct Work {
+    slab: Vec<f32>,
+    turned: Vec<f32>,
+    room: Vec<u32>,
+}
+
+fn ends_in_plane(
+    image: &Image,
+    k: usize,
+    lines: &[Option<Line>; 3],
+    rule: &impl Rule,
+    work: &mut Work,
+) -> Vec<End> {
+    let [ni, nj, _] = image.shape();
+    let Work { slab, turned, room } = work;
+    slab.resize(ni * nj, 0.0);
+    image.samples.read_run(k * ni * nj, slab);
+    rule.prepare(slab);
+    let mut ends = Vec::new();
+    let mut push = |i: usize, j: usize, abruptness| {
+        ends.push(End {
+            voxel: [i as u32, j as u32, k as u32],
+            abruptness,
+        });
+    };
+    if let Some(line) = lines[0] {
+        // Turned, so that lines lie beside each other here too.
+        turned.resize(ni * nj, 0.0);
+        for (j, row) in slab.chunks_exact(ni).enumerate() {
+            for (value, turned) in row.iter().zip(turned[j..].iter_mut().step_by(nj)) {
+                *turned = *value;
+            }
+        }
+        rule.look(line, turned, nj, room, &mut push);
+    }
+    if let Some(line) = lines[1] {
+        rule.look(line, slab, ni, room, |j, i, abruptness| {
+            push(i, j, abruptness);
+        });
+    }
+    ends
+}
+
+fn ends_along_k(
+    image: &Image,
+    j: usize,
+    line: Line,
+    rule: &impl Rule,
+    work: &mut Work,
+) -> Vec<End> {
+    let [ni, nj, nk] = image.shape();
+    let Work { slab, room, .. } = work;
+    slab.resize(ni * nk, 0.0);
+    for (k, row) in slab.chunks_exact_mut(ni).enumerate() {
+        image.samples.read_run(ni * (j + nj * k), row);
+    }
+    rule.prepare(slab);
+    let mut ends = Vec::new();
+    rule.look(line, slab, ni, room, |k, i, abruptness| {
+        ends.push(End {
+            voxel: [i as u32, j as u32, k as u32],
+            abruptness,
+        });
+    });
+    ends
+}
+
+/// Sums over ends about each cell: of abruptness times weight, and of weights.
+struct Sums<'a> {
+    grid: &'a CoarseGrid,
+    abruptness: Vec<f64>,
+    weight: Vec<f64>,
+}
+
+impl<'a> Sums<'a> {
+    fn new(grid: &'a CoarseGrid) -> Self {
+        Self {
+            grid,
+            abruptness: vec![0.0; grid.cell_count()],
+            weight: vec![0.0; grid.cell_count()],
+        }
+    }
+
+    /// Adds the ends of slabs 0 to `count` − 1, in order whatever the number of threads.
+    fn add_all(&mut self, count: usize, ends: impl Fn(&mut Work, usize) -> Vec<End> + Sync) {
+        let slabs: Vec<usize> = (0..count).collect();
+        for some in slabs.chunks(SLABS_AT_ONCE) {
+            let found: Vec<Vec<End>> = some
+                .par_iter()
+                .map_init(Work::default, |work, &slab| ends(work, slab))
+                .collect();
+            found.iter().flatten().for_each(|end| self.add(end));
+        }
+    }
+
+    fn add(&mut self, end: &End) {
+        let shape = self.grid.shape;
+        let near = [0, 1, 2].map(|axis| {
+            let place = self.grid.place(axis, end.voxel[axis] as usize);
+            let low = place.floor();
+            [(low, 1.0 - (place - low)), (low + 1.0, place - low)].map(|(cell, weight)| {
+                (cell >= 0.0 && cell < shape[axis] as f64).then_some((cell as usize, weight))
+            })
+        });
+        let [along_i, along_j, along_k] = near;
+        for (k, wk) in along_k.into_iter().flatten() {
+            for (j, wj) in along_j.into_iter().flatten() {
+                for (i, wi) in along_i.into_iter().flatten() {
+                    let (cell, weight) = (i + shape[0] * (j + shape[1] * k), wi * wj * wk);
+                    self.abruptness[cell] += weight * f64::from(end.abruptness);
+                    self.weight[cell] += weight;
+                }
+            }
+        }
+    }
+
+    fn mean(&self, prior: f32) -> Vec<f32> {
+        let cells = self.abruptness.iter().zip(&self.weight);
+        cells
+            .map(|(sum, weight)| (sum / (weight + f64::from(prior))) as f32)
+            .collect()
+    }
+}

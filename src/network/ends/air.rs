@@ -1,0 +1,183 @@
+//! The channel «air-edge»: where air ends, and how abruptly.
+//!
+//! Air is what is dark beside the tissue behind it, constant or noise: a tool that fills with noise
+//! leaves no constant, but the edge of its mask is as sharp as that of one that fills with zeros.
+
+use super::{LINES_AT_ONCE, Line, Reach, Rule, mean_abruptness};
+use crate::network::Normalization;
+use crate::network::card::AirEdgeRule;
+use crate::volume::Image;
+use crate::volume::coarse_grid::CoarseGrid;
+
+/// Mean abruptness of the ends of air about each cell, 0 where there are none; `i` fastest.
+///
+/// An end's abruptness is the change from the mean of the air to the next voxel over that to the mean of
+/// those behind it (see [`AirEdgeRule`]).
+pub(in crate::network) fn air_edge(
+    image: &Image,
+    grid: &CoarseGrid,
+    normalization: &Normalization,
+    rule: &AirEdgeRule,
+) -> Vec<f32> {
+    let reach = Reach {
+        run_mm: rule.run_mm,
+        reach_mm: rule.reach_mm,
+        below_mm: rule.below_mm,
+    };
+    let air = Air {
+        normalization,
+        rule,
+    };
+    mean_abruptness(image, grid, &reach, &air, rule.prior)
+}
+
+/// Air ends where brighter values come and stay.
+struct Air<'a> {
+    normalization: &'a Normalization,
+    rule: &'a AirEdgeRule,
+}
+
+impl Rule for Air<'_> {
+    fn prepare(&self, slab: &mut [f32]) {
+        self.normalization.apply(slab);
+    }
+
+    fn look(
+        &self,
+        line: Line,
+        values: &[f32],
+        across: usize,
+        _: &mut Vec<u32>,
+        mut found: impl FnMut(usize, usize, f32),
+    ) {
+        let steps = values.len() / across;
+        let row = |step: usize| &values[step * across..][..across];
+        for last in 0..steps {
+            let forwards = last + 1 >= line.run && last + line.reach < steps;
+            let backwards = last >= line.reach && last + line.run <= steps;
+            let ways = [(forwards, true), (backwards, false)];
+            for (_, forwards) in ways.into_iter().filter(|(fits, _)| *fits) {
+                let second = if forwards { last + 2 } else { last - 2 };
+                let pairs = row(last).chunks(LINES_AT_ONCE);
+                let pairs = pairs.zip(row(second).chunks(LINES_AT_ONCE));
+                for (block, (air, tissue)) in pairs.enumerate() {
+                    if !self.any_end(air, tissue) {
+                        continue;
+                    }
+                    for (n, (&air, &tissue)) in air.iter().zip(tissue).enumerate() {
+                        if !self.may_end(air, tissue) {
+                            continue;
+                        }
+                        let n = block * LINES_AT_ONCE + n;
+                        let before = |d: usize| {
+                            let step = if forwards { last - d } else { last + d };
+                            values[step * across + n]
+                        };
+                        let beyond = |d: usize| {
+                            let step = if forwards { last + d } else { last - d };
+                            values[step * across + n]
+                        };
+                        if let Some(abruptness) = self.judge(line, before, beyond) {
+                            found(last, n, abruptness);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Air<'_> {
+    /// Whether air may end at a voxel of which the second beyond is this bright.
+    fn may_end(&self, air: f32, second: f32) -> bool {
+        second > self.rule.tissue_least && air < self.rule.share * second
+    }
+
+    fn any_end(&self, air: &[f32], second: &[f32]) -> bool {
+        let pairs = air.iter().zip(second);
+        pairs.fold(false, |any, (&air, &second)| {
+            any | self.may_end(air, second)
+        })
+    }
+
+    /// How abruptly air ends, from the values before (0: its last) and beyond (1: the next); `None`
+    /// where it does not.
+    fn judge(
+        &self,
+        line: Line,
+        before: impl Fn(usize) -> f32,
+        beyond: impl Fn(usize) -> f32,
+    ) -> Option<f32> {
+        let behind: f32 = (2..=line.reach).map(&beyond).sum();
+        let tissue = behind / (line.reach - 1) as f32;
+        let limit = self.rule.share * tissue;
+        let ends = tissue > self.rule.tissue_least
+            && (0..line.run).all(|d| before(d) < limit)
+            && (1..=line.reach).all(|d| beyond(d) >= limit);
+        if !ends {
+            return None;
+        }
+        let level = (0..line.run).map(&before).sum::<f32>() / line.run as f32;
+        Some(((beyond(1) - level) / (tissue - level)).min(self.rule.most))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Modality;
+
+    const LINE: Line = Line { run: 4, reach: 5 };
+    const SKIN: [f32; 10] = [0.02, 0.05, 0., 0.03, 0.3, 0.9, 1., 1.1, 1., 1.];
+    const CUT: [f32; 10] = [0.02, 0.05, 0., 0.03, 1.05, 0.9, 1., 1.1, 1., 1.];
+
+    fn ends(values: &[f32], across: usize) -> Vec<(usize, usize, f32)> {
+        let normalization = Normalization {
+            modality: Modality::Mr,
+            low: 0.0,
+            scale: 1.0,
+            high: 3.0,
+            constant: false,
+        };
+        let rule = AirEdgeRule {
+            run_mm: 3.0,
+            reach_mm: 5.0,
+            below_mm: 3.0,
+            share: 0.2,
+            tissue_least: 0.08,
+            most: 1.5,
+            prior: 0.5,
+        };
+        let air = Air {
+            normalization: &normalization,
+            rule: &rule,
+        };
+        let mut found = Vec::new();
+        air.look(LINE, values, across, &mut Vec::new(), |step, line, a| {
+            found.push((step, line, (100.0 * a).round()))
+        });
+        found
+    }
+
+    #[test]
+    fn noise_ends_softly_at_skin_and_abruptly_at_a_cut() {
+        assert_eq!(ends(&SKIN, 1), [(3, 0, 28.0)]);
+        assert_eq!(ends(&CUT, 1), [(3, 0, 105.0)]);
+        let turned: Vec<f32> = SKIN.into_iter().rev().collect();
+        assert_eq!(ends(&turned, 1), [(6, 0, 28.0)]);
+        let both: Vec<f32> = SKIN.iter().zip(&CUT).flat_map(|(a, b)| [*a, *b]).collect();
+        assert_eq!(ends(&both, 2), [(3, 0, 28.0), (3, 1, 105.0)]);
+    }
+
+    #[test]
+    fn what_is_no_end_of_air_does_not_count() {
+        let bright = [0.02, 0.25, 0., 0.03, 1., 0.9, 1., 1.1, 1., 1.];
+        let thin = [0.02, 0.05, 0., 0.03, 1., 0.9, 0.1, 1.1, 1., 1.];
+        let faint = CUT.map(|v| 0.07 * v);
+        let at_the_border = [0., 0., 0., 0., 0., 0., 0.3, 0.9, 1., 1.];
+        let unknown = [0.02, 0.05, 0., 0.03, 1., f32::NAN, 1., 1.1, 1., 1.];
+        for values in [bright, thin, faint, at_the_border, unknown] {
+            assert!(ends(&values, 1).is_empty(), "{values:?}");
+        }
+    }
+}
