@@ -70,6 +70,11 @@ impl Normalization {
         }
     }
 
+    /// The value that becomes this one.
+    pub fn value_of(&self, normal: f32) -> f32 {
+        self.low + normal / self.scale
+    }
+
     /// Normalises values in place.
     pub fn apply(&self, values: &mut [f32]) {
         for value in values {

@@ -40,6 +40,15 @@ pub struct Fill {
     pub next_share: f64,
 }
 
+/// What is known of the air of a scan.
+pub struct Air<C: Fn(f32) -> bool> {
+    /// Whether the air around held a value, the fill's, before anything was altered: then a constant piece
+    /// runs on into free air, and only its part above the probability is taken.
+    pub is_constant: C,
+    /// Voxels below this value are as dark as air.
+    pub below: f32,
+}
+
 /// Beside a fill no other value is common: it has less than this times the fill's share. Faint noise,
 /// blurred and rounded, holds one value often and the next nearly as often.
 const MOST_NEXT: f64 = 0.3;
@@ -132,14 +141,11 @@ fn core_level(logits: &CoarseField, threshold: f32) -> f32 {
 
 /// The area above a logit of `threshold`, snapped to the constant fill that it mostly holds, or as
 /// it is where it holds none.
-///
-/// `air_is_constant` says that the air around was constant before anything was altered: then a
-/// constant piece runs on into free air, and only its part above the probability is taken.
 pub fn snap(
     image: &Image,
     logits: &CoarseField,
     threshold: f32,
-    air_is_constant: impl Fn(f32) -> bool,
+    air: &Air<impl Fn(f32) -> bool>,
     rule: &Snap,
 ) -> Mask {
     let rough = rough_area(image, logits, threshold);
@@ -156,13 +162,13 @@ pub fn snap(
     let unlikely = unlikely.min(threshold);
     let near = rough_area(image, logits, unlikely);
     let solid = solid_of_fill(&constant, &near);
-    let mut area = if air_is_constant(fill.value) {
+    let mut area = if (air.is_constant)(fill.value) {
         joined(&solid, |n| near.voxels[n])
     } else {
         pieces_of_area(&solid, &rough, &near, rule)
     };
     regrow(&mut area, &constant);
-    if is_mixed(&core, &constant, rule.mixed_radius_mm) {
+    if is_mixed(image, &core, &constant, air.below, rule.mixed_radius_mm) {
         // A painted or blurred face in front of constant air: the rough edge where it differs.
         let both = area
             .voxels
@@ -174,15 +180,25 @@ pub fn snap(
     area
 }
 
-/// Whether a ball of this radius fits into what is in `core` and not constant.
-fn is_mixed(core: &Mask, constant: &Mask, radius_mm: f64) -> bool {
-    let differs = core.voxels.par_iter().zip(&constant.voxels);
-    let differs = Mask {
-        voxels: differs
-            .map(|(core, constant)| core & (1 - constant))
-            .collect(),
+/// Whether a ball of this radius fits into what is in `core`, not constant, and no dark air: before a
+/// thin strip that was blanked, a rough area holds much of that.
+fn is_mixed(image: &Image, core: &Mask, constant: &Mask, air_below: f32, radius_mm: f64) -> bool {
+    let run = 1 << 14;
+    let mut differs = Mask {
+        voxels: vec![0; core.voxels.len()],
         geometry: core.geometry.clone(),
     };
+    let chunks = differs.voxels.par_chunks_mut(run).enumerate();
+    chunks.for_each(|(n, chunk)| {
+        let mut values = vec![0.0; chunk.len()];
+        image.samples.read_run(n * run, &mut values);
+        let masks = core.voxels[n * run..]
+            .iter()
+            .zip(&constant.voxels[n * run..]);
+        for ((differs, value), (core, constant)) in chunk.iter_mut().zip(values).zip(masks) {
+            *differs = core & (1 - constant) & u8::from(value >= air_below);
+        }
+    });
     erode(&differs, radius_mm).voxels.contains(&1)
 }
 

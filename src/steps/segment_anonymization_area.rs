@@ -18,7 +18,7 @@ use crate::network::card::Area;
 use crate::network::mask::{Choice, MaskNetwork};
 use crate::network::windows::{LabelNetwork, Mirroring};
 use crate::network::{Modality, Network, NetworkUsed, Prediction, Shipped};
-use crate::ops::constant_area::{equal_to, rough_area, snap};
+use crate::ops::constant_area::{Air, equal_to, rough_area, snap};
 use crate::ops::extent::Extent;
 use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
@@ -357,17 +357,14 @@ impl Altered {
             return empty();
         }
         let logits = &self.prediction.logits;
-        let air_is_constant = |value| match foreground {
-            Some(foreground) => self.air_outside_is_constant(image, foreground, value),
-            None => self.air_looks_constant(),
+        let air = Air {
+            is_constant: |value| match foreground {
+                Some(foreground) => self.air_outside_is_constant(image, foreground, value),
+                None => self.air_looks_constant(),
+            },
+            below: self.prediction.normalization.value_of(DARK),
         };
-        let area = snap(
-            image,
-            logits,
-            self.threshold(),
-            air_is_constant,
-            &self.area.snap,
-        );
+        let area = snap(image, logits, self.threshold(), &air, &self.area.snap);
         let voxels = area.voxels.iter().filter(|v| **v != 0).count();
         if (voxels as f64) * area.geometry.voxel_ml() < self.area.minimum_ml {
             return empty();
@@ -426,5 +423,5 @@ impl Altered {
 
 /// A logit this far below the mask's threshold is surely no part of the area.
 const UNLIKELY: f32 = 2.0;
-/// Cells darker than this (normalised intensity) are taken for air.
+/// Cells and voxels darker than this (normalised intensity) are taken for air.
 const DARK: f32 = 0.1;

@@ -14,6 +14,14 @@ const RULE: Snap = Snap {
     minimum_piece_ml: 0.5,
 };
 
+/// Air that was constant or not; nothing is as dark as air.
+fn air(is_constant: bool) -> Air<impl Fn(f32) -> bool> {
+    Air {
+        is_constant: move |_| is_constant,
+        below: 0.0,
+    }
+}
+
 /// Noise from 1 to 9 (no zero by chance), the same every time.
 fn noise(n: usize) -> i16 {
     1 + (n.wrapping_mul(2_654_435_761) >> 7 & 7) as i16
@@ -63,7 +71,7 @@ fn a_rough_area_becomes_exactly_what_was_blanked() {
         let logits = logits(&image, from_mm);
         let rough = rough_area(&image, &logits, 0.0);
         assert!(differing(&rough, &truth) > 1000);
-        let found = snap(&image, &logits, 0.0, |_| false, &RULE);
+        let found = snap(&image, &logits, 0.0, &air(false), &RULE);
         assert_eq!(differing(&found, &truth), 0, "{from_mm}");
     }
 }
@@ -75,7 +83,7 @@ fn in_constant_air_only_what_is_near_the_area_is_taken() {
     let air = box_mask(truth.geometry.clone(), [0, 0, 0], [30, 40, 6]);
     let image = scan(|n| truth.voxels[n] | air.voxels[n] != 0);
     let logits = logits(&image, 26.0);
-    let found = snap(&image, &logits, 0.0, |_| true, &RULE);
+    let found = snap(&image, &logits, 0.0, &air(true), &RULE);
     for index in [[31, 6, 7], [47, 39, 31], [30, 20, 20]] {
         assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
     }
@@ -90,7 +98,7 @@ fn noise_that_is_cut_off_at_the_fill_is_no_part_of_it() {
     let truth = blanked();
     let image = scan(|n| truth.voxels[n] != 0 || noise(n) < 5);
     let logits = logits(&image, 26.0);
-    let found = snap(&image, &logits, 0.0, |_| false, &RULE);
+    let found = snap(&image, &logits, 0.0, &air(false), &RULE);
     // A layer beside it joins, where it holds the value.
     let blanked = truth.voxels.iter().filter(|v| **v != 0).count();
     assert!(differing(&found, &truth) < blanked / 20);
@@ -103,7 +111,7 @@ fn an_area_without_a_constant_stays_as_it_is() {
     let rough = rough_area(&image, &logits, 0.0);
     // Eight values of noise: none holds 30 %.
     assert!(fill_of(&image, &rough).unwrap().share < 0.2);
-    let found = snap(&image, &logits, 0.0, |_| false, &RULE);
+    let found = snap(&image, &logits, 0.0, &air(false), &RULE);
     assert_eq!(differing(&found, &rough), 0);
 }
 
@@ -132,7 +140,7 @@ fn a_value_that_noise_holds_often_is_no_fill() {
     let rough = rough_area(&image, &logits, 0.0);
     let fill = fill_of(&image, &rough).unwrap();
     assert!(fill.value == 1.0 && fill.share > 0.5 && fill.next_share > 0.25);
-    let found = snap(&image, &logits, 0.0, |_| false, &RULE);
+    let found = snap(&image, &logits, 0.0, &air(false), &RULE);
     assert_eq!(differing(&found, &rough), 0);
 }
 
@@ -143,9 +151,25 @@ fn a_painted_face_in_front_of_blanked_air_keeps_its_rough_edge() {
     let image = scan(|n| truth.voxels[n] != 0 && n % SHAPE[0] >= 44);
     let logits = logits(&image, 30.0);
     let rough = rough_area(&image, &logits, 0.0);
-    let found = snap(&image, &logits, 0.0, |_| false, &RULE);
+    let found = snap(&image, &logits, 0.0, &air(false), &RULE);
     let n = truth.offset([33, 20, 20]);
     assert_eq!((rough.voxels[n], found.voxels[n]), (1, 1));
+}
+
+#[test]
+fn dark_noise_in_front_of_a_blanked_strip_is_no_part_of_it() {
+    let truth = box_mask(grid(SHAPE, [1.0, 1.0, 2.0]), [30, 0, 0], [36, 40, 32]);
+    let image = scan(|n| truth.voxels[n] != 0);
+    let logits = logits(&image, 26.0);
+    let found = |below| {
+        let air = Air {
+            below,
+            ..air(false)
+        };
+        snap(&image, &logits, 0.0, &air, &RULE)
+    };
+    assert_eq!(differing(&found(10.0), &truth), 0);
+    assert!(differing(&found(0.0), &truth) > 1000);
 }
 
 #[test]
@@ -155,7 +179,7 @@ fn a_network_that_is_sure_of_nothing_finds_a_painted_face_too() {
     let mut logits = logits(&image, 26.0);
     logits.values.iter_mut().for_each(|logit| *logit *= 0.1);
     assert!(logits.values.iter().all(|&logit| logit < SURE));
-    let found = snap(&image, &logits, 0.0, |_| true, &RULE);
+    let found = snap(&image, &logits, 0.0, &air(true), &RULE);
     for index in [[36, 10, 20], [36, 30, 20]] {
         assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
     }
@@ -167,7 +191,7 @@ fn a_fill_is_found_below_the_probability_of_what_is_near_too() {
     let image = scan(|n| truth.voxels[n] != 0);
     let mut logits = logits(&image, 30.0);
     logits.values.iter_mut().for_each(|logit| *logit -= 25.0);
-    let found = snap(&image, &logits, -20.0, |_| true, &RULE);
+    let found = snap(&image, &logits, -20.0, &air(true), &RULE);
     assert_eq!(found.voxels[truth.offset([44, 20, 20])], 1);
 }
 
