@@ -121,9 +121,10 @@ pub struct AirEdgeRule {
     pub reach_mm: f64,
     /// Only axes with a spacing below this are looked along [mm].
     pub below_mm: f64,
-    /// Air is darker, and all beyond it brighter, than this share of the mean of what is beyond.
+    /// Air is darker, and all beyond it brighter, than this share of the tissue, the mean of what is
+    /// beyond the next voxel; its last voxel is also darker than this share of the second beyond it.
     pub share: f32,
-    /// Least of that mean (normalised intensity).
+    /// That mean and that second voxel are brighter than this (normalised intensity).
     pub tissue_least: f32,
     /// Abruptness is clipped to this.
     pub most: f32,
@@ -418,6 +419,17 @@ mod tests {
         }
     }
 
+    fn with_air_edge(name: &'static str, value: f64) -> impl Fn(&mut serde_json::Value) {
+        move |card| {
+            card["input"]["channels"] = vec!["flat", "air-edge"].into();
+            card["input"]["air_edge"] = serde_json::json!(
+                {"run_mm": 3.0, "reach_mm": 5.0, "below_mm": 3.0, "share": 0.2,
+                 "tissue_least": 0.08, "most": 1.5, "prior": 0.5}
+            );
+            card["input"]["air_edge"][name] = value.into();
+        }
+    }
+
     #[test]
     fn a_channel_without_its_rule_is_refused() {
         for (channel, rule) in [("abrupt", "input.abrupt"), ("air-edge", "input.air_edge")] {
@@ -425,6 +437,10 @@ mod tests {
             assert!(message.contains(rule), "{message}");
         }
         assert!(refused(with_abrupt(-1.0)).contains("input.abrupt.run_mm"));
+        assert!(refused(with_air_edge("run_mm", -1.0)).contains("input.air_edge.run_mm"));
+        // Without a prior a cell that has no ends is nothing over nothing.
+        assert!(refused(with_air_edge("prior", 0.0)).contains("input.air_edge.prior"));
+        assert!(refused(with_air_edge("share", 1.5)).contains("input.air_edge.share"));
     }
 
     #[test]
@@ -437,6 +453,9 @@ mod tests {
         let (plain, three) = (input(&|_| ()), input(&with_abrupt(3.0)));
         assert!(plain.sees_as(&three) && three.sees_as(&plain));
         assert!(!three.sees_as(&input(&with_abrupt(4.0))));
+        let edge = |share| input(&with_air_edge("share", share));
+        assert!(plain.sees_as(&edge(0.2)) && three.sees_as(&edge(0.2)));
+        assert!(!edge(0.2).sees_as(&edge(0.3)));
         assert!(!plain.sees_as(&input(&|card| card["input"]["mr_clip"] = 2.0.into())));
     }
 

@@ -88,7 +88,7 @@ fn mean_abruptness(
     sums.mean(prior)
 }
 
-/// The last voxel before something else, and how abruptly it ends.
+/// The last voxel of a constant or of air, and how abruptly that ends.
 struct End {
     voxel: [u32; 3],
     abruptness: f32,
@@ -217,5 +217,71 @@ impl<'a> Sums<'a> {
         cells
             .map(|(sum, weight)| (sum / (weight + f64::from(prior))) as f32)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::card::{AbruptRule, AirEdgeRule};
+    use crate::network::{Modality, Normalization};
+    use crate::ops::phantom::grid;
+    use crate::volume::Samples;
+
+    const ABRUPT: &str =
+        r#"{"run_mm": 3, "reach_mm": 5, "below_mm": 3, "most": 1.5, "prior": 0.5}"#;
+    const AIR_EDGE: &str = r#"{"run_mm": 3, "reach_mm": 5, "below_mm": 3, "share": 0.2,
+        "tissue_least": 0.08, "most": 1.5, "prior": 0.5}"#;
+
+    /// Both channels of 70×12×12 mm that are 1 from voxel `from` of an axis on, else 0, by `[i, j, k]`.
+    fn both(axis: usize, from: usize) -> [impl Fn([usize; 3]) -> f32; 2] {
+        let geometry = grid([70, 12, 12], [1.0; 3]);
+        let index = |n: usize| [n % 70, n / 70 % 12, n / 840];
+        let value = |n: usize| f32::from(u8::from(index(n)[axis] >= from));
+        let image = Image {
+            samples: Samples::F32((0..geometry.voxel_count()).map(value).collect()),
+            geometry,
+        };
+        let cells = CoarseGrid::over(&image.geometry, 4.0);
+        let normalization = Normalization {
+            modality: Modality::Mr,
+            low: 0.0,
+            scale: 1.0,
+            high: 3.0,
+            constant: false,
+        };
+        let constant: AbruptRule = serde_json::from_str(ABRUPT).unwrap();
+        let air: AirEdgeRule = serde_json::from_str(AIR_EDGE).unwrap();
+        [
+            abrupt(&image, &cells, &constant),
+            air_edge(&image, &cells, &normalization, &air),
+        ]
+        .map(|found| {
+            let [mi, mj, _] = cells.shape;
+            move |[i, j, k]: [usize; 3]| found[i + mi * (j + mj * k)]
+        })
+    }
+
+    #[test]
+    fn ends_are_found_along_every_axis_and_in_lines_far_apart() {
+        for axis in [1, 2] {
+            // Voxels 5 and 6 lie between cells 0, 1 and 2, nearest to cell 1.
+            for channel in both(axis, 6) {
+                let middle = [2, 1, 1];
+                assert!(channel(middle) > 0.9, "{axis}");
+                for i in 3..16 {
+                    assert!((channel([i, 1, 1]) - channel(middle)).abs() < 1e-5, "{i}");
+                }
+                let mut before = middle;
+                before[axis] = 0;
+                assert!(channel(before) < channel(middle));
+            }
+        }
+        // Cells 15 and 16 have voxels 63 and 64 between them.
+        for channel in both(0, 64) {
+            for i in 0..18 {
+                assert_eq!(channel([i, 1, 1]) > 0.5, [15, 16].contains(&i), "{i}");
+            }
+        }
     }
 }

@@ -6,6 +6,11 @@ use super::card::Card;
 const CHANNELS: usize = 16;
 /// Longest distance on a card: no part of a body is as thick [mm].
 const LENGTH_MM: f64 = 100.0;
+/// What ends are clipped to, and how many of nothing count everywhere: without any, a cell that has no
+/// ends would be no number.
+const ENDS: std::ops::RangeInclusive<f32> = 0.01..=100.0;
+/// Air is darker than tissue.
+const SHARES: std::ops::RangeInclusive<f32> = 0.0..=1.0;
 /// What logits may be divided by.
 const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
 /// Most times that a surface is moved.
@@ -53,20 +58,28 @@ impl Card {
                 return Err(format!("{name} is not between 0 and {LENGTH_MM}"));
             }
         }
-        let temperatures = [
-            ("boundary.temperature", boundary.map(|b| b.temperature)),
+        let area = self.area.as_ref();
+        let numbers = [
+            (
+                "boundary.temperature",
+                boundary.map(|b| b.temperature),
+                TEMPERATURES,
+            ),
             (
                 "area.temperature",
-                self.area.as_ref().map(|a| a.temperature),
+                area.map(|a| a.temperature),
+                TEMPERATURES,
             ),
+            ("input.abrupt.most", abrupt.map(|a| a.most), ENDS),
+            ("input.abrupt.prior", abrupt.map(|a| a.prior), ENDS),
+            ("input.air_edge.most", air_edge.map(|a| a.most), ENDS),
+            ("input.air_edge.prior", air_edge.map(|a| a.prior), ENDS),
+            ("input.air_edge.share", air_edge.map(|a| a.share), SHARES),
         ];
-        for (name, temperature) in temperatures {
-            if temperature.is_some_and(|t| !TEMPERATURES.contains(&t)) {
-                return Err(format!(
-                    "{name} is not between {} and {}",
-                    TEMPERATURES.start(),
-                    TEMPERATURES.end()
-                ));
+        for (name, number, range) in numbers {
+            if number.is_some_and(|number| !range.contains(&number)) {
+                let (least, most) = (range.start(), range.end());
+                return Err(format!("{name} is not between {least} and {most}"));
             }
         }
         match skin {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::components::{Components, Connectivity};
 use super::morphology::erode;
 use crate::volume::coarse_grid::CoarseField;
-use crate::volume::{Image, Mask, Samples};
+use crate::volume::{BoundingBox, Image, Mask, Samples};
 
 /// How the area is snapped to constant voxels.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -22,8 +22,9 @@ pub struct Snap {
     pub coverage: f64,
     /// Share of the rough area that one value must hold for it to be a constant fill.
     pub constant_share: f64,
-    /// What is not constant and surely altered counts, beside the constant, where a ball of this
-    /// radius fits into it [mm]; else it is the rough area's edge, laid over what was not altered.
+    /// What is not constant, surely altered and no dark air counts, beside the constant, where a ball
+    /// of this radius fits into it [mm]; else it is the rough area's edge, laid over what was not
+    /// altered.
     pub mixed_radius_mm: f64,
     /// Smaller constant pieces are not taken as a whole [ml].
     pub minimum_piece_ml: f64,
@@ -183,23 +184,15 @@ pub fn snap(
 /// Whether a ball of this radius fits into what is in `core`, not constant, and no dark air: before a
 /// thin strip that was blanked, a rough area holds much of that.
 fn is_mixed(image: &Image, core: &Mask, constant: &Mask, air_below: f32, radius_mm: f64) -> bool {
-    let run = 1 << 14;
-    let mut differs = Mask {
-        voxels: vec![0; core.voxels.len()],
-        geometry: core.geometry.clone(),
-    };
-    let chunks = differs.voxels.par_chunks_mut(run).enumerate();
-    chunks.for_each(|(n, chunk)| {
-        let mut values = vec![0.0; chunk.len()];
-        image.samples.read_run(n * run, &mut values);
-        let masks = core.voxels[n * run..]
-            .iter()
-            .zip(&constant.voxels[n * run..]);
-        for ((differs, value), (core, constant)) in chunk.iter_mut().zip(values).zip(masks) {
-            *differs = core & (1 - constant) & u8::from(value >= air_below);
-        }
+    let differs = voxels_where(image, |n, value| {
+        core.voxels[n] & (1 - constant.voxels[n]) & u8::from(value >= air_below)
     });
-    erode(&differs, radius_mm).voxels.contains(&1)
+    let Some(bounds) = BoundingBox::around(&differs.voxels, image.shape()) else {
+        return false;
+    };
+    // What is around counts, but for beyond the volume.
+    let bounds = bounds.grown([1; 3], image.shape());
+    erode(&differs.crop(&bounds), radius_mm).voxels.contains(&1)
 }
 
 /// Voxels of `solid` for which `keep` gives 1.
@@ -244,19 +237,21 @@ fn pieces_of_area(solid: &Mask, rough: &Mask, near: &Mask, rule: &Snap) -> Mask 
 
 /// Voxels that hold exactly this value.
 pub fn equal_to(image: &Image, value: f32) -> Mask {
+    voxels_where(image, |_, v| u8::from(v == value))
+}
+
+/// What `keep` says (0 or 1) of each voxel, by its place in memory and its value.
+fn voxels_where(image: &Image, keep: impl Fn(usize, f32) -> u8 + Sync) -> Mask {
     let run = 1 << 14;
     let mut voxels = vec![0_u8; image.geometry.voxel_count()];
-    voxels
-        .par_chunks_mut(run)
-        .enumerate()
-        .for_each(|(n, chunk)| {
-            let mut values = vec![0.0; chunk.len()];
-            image.samples.read_run(n * run, &mut values);
-            chunk
-                .iter_mut()
-                .zip(&values)
-                .for_each(|(c, &v)| *c = u8::from(v == value));
-        });
+    let chunks = voxels.par_chunks_mut(run).enumerate();
+    chunks.for_each(|(chunk, kept)| {
+        let mut values = vec![0.0; kept.len()];
+        image.samples.read_run(chunk * run, &mut values);
+        for (n, (kept, value)) in kept.iter_mut().zip(values).enumerate() {
+            *kept = keep(chunk * run + n, value);
+        }
+    });
     Mask {
         voxels,
         geometry: image.geometry.clone(),

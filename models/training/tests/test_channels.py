@@ -113,7 +113,9 @@ def test_what_is_no_end_of_air_does_not_count():
     thin = line(0.02, 0.05, 0, 0.03, 1.0, 0.9, 0.1, 1.1, 1.0, 1.0)
     faint = 0.07 * line(0.02, 0.05, 0, 0.03, 1.0, 0.9, 1.0, 1.1, 1.0, 1.0)
     at_the_border = line(0, 0, 0, 0, 0, 0, 0.3, 0.9, 1.0, 1.0)
-    for x in (bright, thin, faint, at_the_border):
+    # Darker than a fifth of the mean, not than a fifth of the second voxel beyond.
+    beside = line(0.02, 0.05, 0, 0.15, 0.9, 0.5, 1.0, 1.1, 1.0, 1.0)
+    for x in (bright, thin, faint, at_the_border, beside):
         assert len(ends_of_air(x, np.ones(3))[1]) == 0
 
 

@@ -70,7 +70,7 @@ def test_stored_layers_come_back_nearly_as_they_were():
 
 def test_a_whole_patch_fills_the_grid_from_its_first_cell_as_in_the_executables():
     patch = whole_patch(ball())
-    assert patch.channels.shape == (1, 6, 48, 32, 64)
+    assert patch.channels.shape == (1, 7, 48, 32, 64)
     view = patch.channels[0, IN_VIEW]
     assert float(view.sum()) == 40 * 30 * 50
     assert view[0, 0, 0] == view[39, 29, 49] == 1.0 and view[40, 0, 0] == 0.0
@@ -162,7 +162,7 @@ def test_a_pack_gives_back_its_samples(folder: Path, monkeypatch: pytest.MonkeyP
     # The large one, of 100×30×40 cells, is cut along its longest axis.
     assert found["1_1"].cells.shape == (10, 40, 30, 75)
     # Bytes that mean something else now are refused, not read wrongly.
-    monkeypatch.setattr(packs, "STEPS", (1.0,) * 9)
+    monkeypatch.setattr(packs, "STEPS", (1.0,) * 10)
     with pytest.raises(ValueError, match="pack again"):
         list(packs.read_packs(sorted((folder / "packs").glob("*.pack"))))
     with pytest.raises(ValueError, match="pack again"):

@@ -216,8 +216,9 @@ def ends_of_air(x: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndar
     `x`: normalised intensities. Gives the last voxels of the air, int64 (n, 3), and float32 (n,):
     the change from the mean of the air to the next voxel over that to the mean of those behind it,
     within `AIR_REACH_MM`, at most `AIR_MOST`. Air, constant or noise, lies below `AIR_SHARE` of
-    the mean of those behind for `AIR_RUN_MM`; all beyond it lie above. Partial volume and the
-    scanner's point spread soften skin, but not the edge that a tool left in tissue.
+    the mean of those behind for `AIR_RUN_MM`, its last voxel below that share of the second
+    beyond too; all beyond it lie above. That mean and that second are above `TISSUE_LEAST`.
+    Partial volume and the scanner's point spread soften skin, but not the edge that a tool left.
     """
     limit = DETAIL_BELOW_MM - 1e-3
     places, ratios = [np.zeros((0, 3), np.int64)], [np.zeros(0, np.float32)]

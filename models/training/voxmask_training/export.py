@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from . import channels
 from .folds import held_out
 from .network import CHANNELS, FOREGROUND, MULTIPLE_OF, Network, to_cells
-from .weights import FILES, HALF
+from .weights import FILES, HALF, with_all_channels
 
 VERSION = "0.1.0"
 OPSET = 17
@@ -232,7 +232,8 @@ def describe_training(options: argparse.Namespace, step: int) -> dict[str, objec
 
 
 def mean_of(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Gives the mean of several networks' weights."""
+    """Gives the mean of several networks' weights; of an older one's lacking channel, zeros."""
+    states = [s | {"stem.weight": with_all_channels(s["stem.weight"])} for s in states]
     return {name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]}
 
 

@@ -1,6 +1,6 @@
 //! The channel «air-edge»: where air ends, and how abruptly.
 //!
-//! Air is what is dark beside the tissue behind it, constant or noise: a tool that fills with noise
+//! Air is what is dark beside the tissue behind it, constant or noise (see [`AirEdgeRule`]): a tool that fills with noise
 //! leaves no constant, but the edge of its mask is as sharp as that of one that fills with zeros.
 
 use super::{LINES_AT_ONCE, Line, Reach, Rule, mean_abruptness};
@@ -51,43 +51,51 @@ impl Rule for Air<'_> {
         mut found: impl FnMut(usize, usize, f32),
     ) {
         let steps = values.len() / across;
-        let row = |step: usize| &values[step * across..][..across];
         for last in 0..steps {
             let forwards = last + 1 >= line.run && last + line.reach < steps;
             let backwards = last >= line.reach && last + line.run <= steps;
-            let ways = [(forwards, true), (backwards, false)];
-            for (_, forwards) in ways.into_iter().filter(|(fits, _)| *fits) {
-                let second = if forwards { last + 2 } else { last - 2 };
-                let pairs = row(last).chunks(LINES_AT_ONCE);
-                let pairs = pairs.zip(row(second).chunks(LINES_AT_ONCE));
-                for (block, (air, tissue)) in pairs.enumerate() {
-                    if !self.any_end(air, tissue) {
-                        continue;
-                    }
-                    for (n, (&air, &tissue)) in air.iter().zip(tissue).enumerate() {
-                        if !self.may_end(air, tissue) {
-                            continue;
-                        }
-                        let n = block * LINES_AT_ONCE + n;
-                        let before = |d: usize| {
-                            let step = if forwards { last - d } else { last + d };
-                            values[step * across + n]
-                        };
-                        let beyond = |d: usize| {
-                            let step = if forwards { last + d } else { last - d };
-                            values[step * across + n]
-                        };
-                        if let Some(abruptness) = self.judge(line, before, beyond) {
-                            found(last, n, abruptness);
-                        }
-                    }
-                }
+            if forwards {
+                self.look_at(line, values, across, (last, 1), &mut found);
+            }
+            if backwards {
+                self.look_at(line, values, across, (last, -1), &mut found);
             }
         }
     }
 }
 
 impl Air<'_> {
+    /// Looks whether air has its last voxel at a step, and tissue lies beyond in the way of `by` (±1).
+    fn look_at(
+        &self,
+        line: Line,
+        values: &[f32],
+        across: usize,
+        (last, by): (usize, isize),
+        found: &mut impl FnMut(usize, usize, f32),
+    ) {
+        let at = |steps: usize| last.wrapping_add_signed(by * steps as isize) * across;
+        let before = |steps: usize| last.wrapping_add_signed(-by * steps as isize) * across;
+        let (here, second) = (&values[at(0)..][..across], &values[at(2)..][..across]);
+        let blocks = here.chunks(LINES_AT_ONCE).zip(second.chunks(LINES_AT_ONCE));
+        for (block, (here, second)) in blocks.enumerate() {
+            if !self.any_end(here, second) {
+                continue;
+            }
+            for (n, (&air, &tissue)) in here.iter().zip(second).enumerate() {
+                let n = block * LINES_AT_ONCE + n;
+                let ends = self.may_end(air, tissue);
+                let judged = ends.then(|| {
+                    let air = |steps| values[before(steps) + n];
+                    self.judge(line, air, |steps| values[at(steps) + n])
+                });
+                if let Some(abruptness) = judged.flatten() {
+                    found(last, n, abruptness);
+                }
+            }
+        }
+    }
+
     /// Whether air may end at a voxel of which the second beyond is this bright.
     fn may_end(&self, air: f32, second: f32) -> bool {
         second > self.rule.tissue_least && air < self.rule.share * second
@@ -176,7 +184,9 @@ mod tests {
         let faint = CUT.map(|v| 0.07 * v);
         let at_the_border = [0., 0., 0., 0., 0., 0., 0.3, 0.9, 1., 1.];
         let unknown = [0.02, 0.05, 0., 0.03, 1., f32::NAN, 1., 1.1, 1., 1.];
-        for values in [bright, thin, faint, at_the_border, unknown] {
+        // Darker than a fifth of the mean, not than a fifth of the second voxel beyond.
+        let beside = [0.02, 0.05, 0., 0.15, 0.9, 0.5, 1., 1.1, 1., 1.];
+        for values in [bright, thin, faint, at_the_border, unknown, beside] {
             assert!(ends(&values, 1).is_empty(), "{values:?}");
         }
     }

@@ -80,8 +80,8 @@ fn a_rough_area_becomes_exactly_what_was_blanked() {
 fn in_constant_air_only_what_is_near_the_area_is_taken() {
     // The air below was zero to begin with and touches the blanked box.
     let truth = blanked();
-    let air = box_mask(truth.geometry.clone(), [0, 0, 0], [30, 40, 6]);
-    let image = scan(|n| truth.voxels[n] | air.voxels[n] != 0);
+    let below = box_mask(truth.geometry.clone(), [0, 0, 0], [30, 40, 6]);
+    let image = scan(|n| truth.voxels[n] | below.voxels[n] != 0);
     let logits = logits(&image, 26.0);
     let found = snap(&image, &logits, 0.0, &air(true), &RULE);
     for index in [[31, 6, 7], [47, 39, 31], [30, 20, 20]] {
