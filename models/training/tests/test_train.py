@@ -175,7 +175,7 @@ def test_scans_as_they_are_come_in_their_share_where_there_are_any(tmp_path):
 
 
 def test_samples_that_find_no_room_on_the_device_are_kept_compressed(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "ROOM_BYTES", {"cpu": 9})
+    monkeypatch.setattr(train, "ROOM_BYTES", {"cpu": sample("").cells.numel()})
     library = train.Library(tmp_path, frozenset())
     for n in range(2):
         library.add(sample(f"1_{n}", altered=False))
