@@ -36,6 +36,7 @@ pub(super) fn cohort(config: &Config, context: &Context) -> Result<Report> {
     page::check_libraries()?;
     let stop = stop_on_signals()?;
     let sources = sources::list(config)?;
+    let sizes: Vec<u64> = sources.iter().map(size).collect();
     let workers = context.threads.min(MOST_WORKERS).min(sources.len()).max(1);
     // Before anything is written: a network that cannot be used leaves nothing behind.
     let networks = Networks::load(config, context, workers)?;
@@ -59,7 +60,8 @@ pub(super) fn cohort(config: &Config, context: &Context) -> Result<Report> {
         turn: Turn::default(),
         next: AtomicUsize::new(0),
         stop,
-        progress: Progress::new(sources.len(), context.quiet),
+        order: largest_first(&sizes),
+        progress: Progress::new(sizes, context.quiet),
         sources,
     };
     let outcomes = cohort.work_all(workers)?;
@@ -73,6 +75,8 @@ struct Cohort<'a> {
     inner: Context,
     stated: Map<String, Value>,
     sources: Vec<Source>,
+    /// Indices of the sources, in the order in which they get their turn.
+    order: Vec<usize>,
     networks: Networks,
     memory: Memory,
     ledger: Mutex<Ledger>,
@@ -126,11 +130,11 @@ impl Cohort<'_> {
             if self.stop.load(Ordering::SeqCst) {
                 return Ok(outcomes);
             }
-            let n = self.next.fetch_add(1, Ordering::SeqCst);
-            if n >= self.sources.len() {
+            let turn = self.next.fetch_add(1, Ordering::SeqCst);
+            let Some(&n) = self.order.get(turn) else {
                 return Ok(outcomes);
-            }
-            match pool.install(|| self.one(n)) {
+            };
+            match pool.install(|| self.one(n, turn)) {
                 Ok(outcome) => outcomes.push((n, outcome)),
                 Err(error) => {
                     // What cannot be written now cannot be written for the next scan either.
@@ -142,21 +146,21 @@ impl Cohort<'_> {
     }
 
     /// Everything about one file. Errors are those that end the run.
-    fn one(&self, n: usize) -> Result<Outcome> {
+    fn one(&self, n: usize, turn: usize) -> Result<Outcome> {
         let source = &self.sources[n];
         let (opened, sha256) = open(&source.path);
         let name = self.name(n, source, sha256.as_deref());
         // In order, so that of equal files always the same one counts.
-        let first = self.turn.take(n, sha256.as_deref().unwrap_or_default());
+        let first = self.turn.take(turn, sha256.as_deref().unwrap_or_default());
         if !first && self.config.naming == Naming::Digest && sha256.is_some() {
-            self.progress.line(&name.id, "is a copy");
+            self.progress.line(n, &name.id, "is a copy");
             return Ok(Outcome::Copy(name.id));
         }
         let started = Instant::now();
         let result = opened.and_then(|open| self.prepare(source, &name, &sha256, open));
         match result {
             Ok((report, kept)) => {
-                self.say(&report.result, kept, started.elapsed());
+                self.say(n, &report.result, kept, started.elapsed());
                 Ok(Outcome::Done(Box::new(report)))
             }
             Err(error @ Error::OutputUnwritable { .. }) => Err(error),
@@ -164,7 +168,7 @@ impl Cohort<'_> {
                 let paths = [Some(&source.path), source.reference.as_ref()];
                 let paths: Vec<&Path> = paths.into_iter().flatten().map(PathBuf::as_path).collect();
                 let why = error.without_paths(&paths);
-                self.progress.line(&name.id, &format!("left out: {why}"));
+                self.progress.line(n, &name.id, &format!("left out: {why}"));
                 self.record(sha256.as_deref(), &[], error.exit_code())?;
                 Ok(Outcome::LeftOut(LeftOut {
                     id: name.id,
@@ -259,7 +263,7 @@ impl Cohort<'_> {
         }
     }
 
-    fn say(&self, row: &Row, kept: bool, took: Duration) {
+    fn say(&self, n: usize, row: &Row, kept: bool, took: Duration) {
         let flags: Vec<&str> = row.quality.review().map(|f| f.name.as_str()).collect();
         let flags = match flags.as_slice() {
             [] => String::new(),
@@ -273,7 +277,7 @@ impl Cohort<'_> {
             format!("{:.1} s", took.as_secs_f64())
         };
         let text = format!("foreground {share:.0} %{altered}{flags} ({took})");
-        self.progress.line(&row.id, &text);
+        self.progress.line(n, &row.id, &text);
     }
 
     fn finish(&self, outcomes: Vec<(usize, Outcome)>) -> Result<Report> {
@@ -324,6 +328,19 @@ impl Cohort<'_> {
 struct Name {
     id: String,
     place: PathBuf,
+}
+
+/// Bytes of a scan's file, as far as can be seen.
+fn size(source: &Source) -> u64 {
+    std::fs::metadata(&source.path).map_or(0, |found| found.len())
+}
+
+/// The order of work: were a large scan the last, all workers but one would wait for it. Equal files
+/// keep their order, so that of these always the same one counts.
+fn largest_first(sizes: &[u64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&n| std::cmp::Reverse(sizes[n]));
+    order
 }
 
 /// Opens a scan; its digest is wanted even where it cannot be used.
@@ -393,7 +410,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// Waits until all files before `n` were here; true when no earlier one had this digest.
+    /// Waits until `n` files were here; true when no earlier one had this digest.
     fn take(&self, n: usize, sha256: &str) -> bool {
         let mut seen = lock(&self.seen);
         while seen.0 != n {
@@ -417,43 +434,60 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A bar with the time left on a terminal, a line a scan in a log.
 struct Progress {
     bar: Option<ProgressBar>,
-    total: usize,
-    done: AtomicUsize,
+    /// Bytes of each scan's file: the time left goes by these.
+    sizes: Vec<u64>,
+    /// Scans and bytes that are done.
+    done: Mutex<(usize, u64)>,
     started: Instant,
 }
 
 impl Progress {
-    fn new(total: usize, quiet: bool) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+    fn new(sizes: Vec<u64>, quiet: bool) -> Self {
+        let bytes = sizes.iter().sum();
+        let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
         let shown = !quiet && !bar.is_hidden();
-        let template = "{bar:30} {pos}/{len}, {eta} left  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {msg}") {
             bar.set_style(style);
         }
+        bar.set_message(format!("0/{}", sizes.len()));
         Self {
             bar: shown.then_some(bar),
-            total,
-            done: AtomicUsize::new(0),
+            sizes,
+            done: Mutex::default(),
             started: Instant::now(),
         }
     }
 
-    fn line(&self, id: &str, text: &str) {
-        let done = self.done.fetch_add(1, Ordering::SeqCst) + 1;
+    fn line(&self, n: usize, id: &str, text: &str) {
+        let (done, bytes) = {
+            let mut done = lock(&self.done);
+            *done = (done.0 + 1, done.1 + self.sizes[n]);
+            *done
+        };
+        let (total, rest) = (self.sizes.len(), self.sizes.iter().sum::<u64>() - bytes);
+        let each = self.started.elapsed().as_secs_f64() / bytes.max(1) as f64;
+        let left = humantime::format_duration(Duration::from_secs((each * rest as f64) as u64));
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{id}: {text}"));
-            bar.inc(1);
+            bar.set_position(bytes);
+            bar.set_message(format!("{done}/{total}, {left} left  {id}: {text}"));
             return;
         }
-        let each = self.started.elapsed().as_secs_f64() / done as f64;
-        let left = each * self.total.saturating_sub(done) as f64;
-        let left = humantime::format_duration(Duration::from_secs(left as u64));
-        tracing::info!("{done}/{} {id}: {text}; {left} left", self.total);
+        tracing::info!("{done}/{total} {id}: {text}; {left} left");
     }
 
     fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_scan_is_the_first_and_equal_ones_keep_their_order() {
+        assert_eq!(largest_first(&[3, 9, 3, 0, 9]), [1, 4, 0, 2, 3]);
     }
 }
