@@ -55,9 +55,12 @@ fn traced(scene: &Scene, calls: &str, home: &Path) -> Option<String> {
         tempfile::NamedTempFile::new().unwrap(),
     );
     let path = log.path().to_str()?;
+    // The kernel stops at these calls alone: of a thread that ends while it is at another, strace would
+    // write a call of no name.
     let words = [
         "strace",
         "-f",
+        "--seccomp-bpf",
         "-qq",
         "-e",
         calls,
@@ -106,6 +109,7 @@ fn help_version_and_schema_ask_for_no_socket() {
             let mut command = Command::new("strace");
             command.args([
                 "-f",
+                "--seccomp-bpf",
                 "-qq",
                 "-e",
                 "trace=network",
