@@ -95,8 +95,12 @@ def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monke
     assert losses(tmp_path / "alone", "foreground_altered")
     assert not losses(tmp_path / "alone", "area_altered")
     alone = ("--samples", samples, "--models", tmp_path / "one", "--only", "foreground")
-    run(monkeypatch, export, "--run", tmp_path / "alone", *alone)
+    run(monkeypatch, export, "--run", tmp_path / "alone", tmp_path / "models", *alone)
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["foreground"]
+    # A mean of a run and of exported models has the steps of both.
+    card = json.loads((tmp_path / "one/foreground/card.json").read_text())
+    own = train.torch.load(tmp_path / "alone/checkpoint.pt", weights_only=False)["step"]
+    assert card["training"]["steps"] == own + state["step"]
 
 
 def sample(name: str, altered: bool = True, twin: str = "") -> train.Sample:

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from . import channels
 from .folds import held_out
-from .network import CHANNELS, FOREGROUND, MULTIPLE_OF, Network, to_cells
-from .weights import FILES, HALF, with_all_channels
+from .network import AREA, CHANNELS, FOREGROUND, MULTIPLE_OF, Network, to_cells
+from .weights import FILES, HALF, read_weights
 
 VERSION = "0.1.0"
 OPSET = 17
@@ -231,16 +231,33 @@ def describe_training(options: argparse.Namespace, step: int) -> dict[str, objec
     }
 
 
+def trained(run: Path, trunk: int) -> tuple[dict[str, Tensor], int]:
+    """Gives weights and steps of a run's checkpoint, or of a folder of exported models.
+
+    `trunk`: the head whose file the trunk comes from, of exported models.
+    """
+    if (run / "checkpoint.pt").exists():
+        state = torch.load(run / "checkpoint.pt", "cpu", weights_only=False)
+        return state["average"], state["step"]
+    card = json.loads((run / FILES[trunk] / "card.json").read_text())
+    return read_weights(run, trunk), card["training"]["steps"]
+
+
 def mean_of(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Gives the mean of several networks' weights; of an older one's lacking channel, zeros."""
-    states = [s | {"stem.weight": with_all_channels(s["stem.weight"])} for s in states]
+    """Gives the mean of several networks' weights."""
     return {name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]}
 
 
 def main() -> None:
     """Exports the heads and writes their cards."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True, nargs="+", help="one, or several: mean")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="one, or several: mean; exported models are as good",
+    )
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, help="folder to write to")
     parser.add_argument("--fold", default="0")
@@ -248,11 +265,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    runs = {run: run / "checkpoint.pt" for run in options.run}
-    states = {run: torch.load(path, "cpu", weights_only=False) for run, path in runs.items()}
+    trunk = FOREGROUND if options.only == "foreground" else AREA
+    states = {run: trained(run, trunk) for run in options.run}
     network = Network()
-    network.load_state_dict(mean_of([states[run]["average"] for run in options.run]))
-    training = describe_training(options, sum(state["step"] for state in states.values()))
+    network.load_state_dict(mean_of([states[run][0] for run in options.run]))
+    training = describe_training(options, sum(steps for _, steps in states.values()))
     for head, name in FILES.items():
         if options.only and (options.only == "foreground") != (head == FOREGROUND):
             continue
