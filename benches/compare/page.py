@@ -54,7 +54,7 @@ def setting(found: dict) -> list[str]:
     return [
         f"- Machine: {found['machine']}",
         f"- Work: a CT of {shape} voxels, int16, as `.nii.gz`; {found['threads']} threads, "
-        f"{found['rounds']} rounds (what takes longer than 8 s: one)",
+        f"{found['rounds']} round{'s' * (found['rounds'] != 1)} (what takes longer than 8 s: one)",
         f"- Versions: {versions}",
         "",
     ]

@@ -132,6 +132,22 @@ pub struct AirEdgeRule {
     pub prior: f32,
 }
 
+#[cfg(test)]
+impl AirEdgeRule {
+    /// That of the shipped network.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            run_mm: 3.0,
+            reach_mm: 5.0,
+            below_mm: 3.0,
+            share: 0.2,
+            tissue_least: 0.08,
+            most: 1.5,
+            prior: 0.5,
+        }
+    }
+}
+
 /// What a channel of the tensor holds; see [`crate::network::channels`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -223,15 +223,10 @@ impl<'a> Sums<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Normalization;
     use crate::network::card::{AbruptRule, AirEdgeRule};
-    use crate::network::{Modality, Normalization};
     use crate::ops::phantom::grid;
     use crate::volume::Samples;
-
-    const ABRUPT: &str =
-        r#"{"run_mm": 3, "reach_mm": 5, "below_mm": 3, "most": 1.5, "prior": 0.5}"#;
-    const AIR_EDGE: &str = r#"{"run_mm": 3, "reach_mm": 5, "below_mm": 3, "share": 0.2,
-        "tissue_least": 0.08, "most": 1.5, "prior": 0.5}"#;
 
     /// Both channels of 70×12×12 mm that are 1 from voxel `from` of an axis on, else 0, by `[i, j, k]`.
     fn both(axis: usize, from: usize) -> [impl Fn([usize; 3]) -> f32; 2] {
@@ -243,15 +238,15 @@ mod tests {
             geometry,
         };
         let cells = CoarseGrid::over(&image.geometry, 4.0);
-        let normalization = Normalization {
-            modality: Modality::Mr,
-            low: 0.0,
-            scale: 1.0,
-            high: 3.0,
-            constant: false,
+        let normalization = Normalization::of_nothing();
+        let constant = AbruptRule {
+            run_mm: 3.0,
+            reach_mm: 5.0,
+            below_mm: 3.0,
+            most: 1.5,
+            prior: 0.5,
         };
-        let constant: AbruptRule = serde_json::from_str(ABRUPT).unwrap();
-        let air: AirEdgeRule = serde_json::from_str(AIR_EDGE).unwrap();
+        let air = AirEdgeRule::for_tests();
         [
             abrupt(&image, &cells, &constant),
             air_edge(&image, &cells, &normalization, &air),

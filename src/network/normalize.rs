@@ -70,6 +70,18 @@ impl Normalization {
         }
     }
 
+    /// Leaves values from 0 to 3 as they are.
+    #[cfg(test)]
+    pub(crate) fn of_nothing() -> Self {
+        Self {
+            modality: Modality::Mr,
+            low: 0.0,
+            scale: 1.0,
+            high: 3.0,
+            constant: false,
+        }
+    }
+
     /// The value that becomes this one.
     pub fn value_of(&self, normal: f32) -> f32 {
         self.low + normal / self.scale

@@ -133,29 +133,14 @@ impl Air<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Modality;
 
     const LINE: Line = Line { run: 4, reach: 5 };
     const SKIN: [f32; 10] = [0.02, 0.05, 0., 0.03, 0.3, 0.9, 1., 1.1, 1., 1.];
     const CUT: [f32; 10] = [0.02, 0.05, 0., 0.03, 1.05, 0.9, 1., 1.1, 1., 1.];
 
     fn ends(values: &[f32], across: usize) -> Vec<(usize, usize, f32)> {
-        let normalization = Normalization {
-            modality: Modality::Mr,
-            low: 0.0,
-            scale: 1.0,
-            high: 3.0,
-            constant: false,
-        };
-        let rule = AirEdgeRule {
-            run_mm: 3.0,
-            reach_mm: 5.0,
-            below_mm: 3.0,
-            share: 0.2,
-            tissue_least: 0.08,
-            most: 1.5,
-            prior: 0.5,
-        };
+        let normalization = Normalization::of_nothing();
+        let rule = AirEdgeRule::for_tests();
         let air = Air {
             normalization: &normalization,
             rule: &rule,
