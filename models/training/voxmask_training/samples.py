@@ -74,6 +74,9 @@ RECAST_FACES_SHARE = 0.2
 ZEROED_SHARE = 0.42
 """MR scans whose air is zero: whether they were altered is the hardest question of all."""
 
+INTERPOLATED_SHARE = 0.15
+"""MR scans on finer voxels than were measured."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -235,6 +238,7 @@ def scanned_mr(rng: np.random.Generator, scan: Scan, stripped: bool) -> Scan:
         (scenes.ghosted, 0.4),
         (scenes.wrapped, 0.06),
         (scenes.noisy, 0.9),
+        (scenes.interpolated, INTERPOLATED_SHARE),
         (scenes.zippered, 0.06),
     )
     scan = replace(scan, background="zeroed")
@@ -300,7 +304,7 @@ def framed(rng: np.random.Generator, volume: Volume) -> Scan:
     if np.prod(scan.shape) > MOST_VOXELS:
         factor = (np.prod(scan.shape) / MOST_VOXELS) ** (1 / 3)
         scan = resampled(scan, scan.spacing * factor, smooth=False)
-    if scan.spacing.max() < 2.6 and chance(rng, 0.2):
+    if scan.spacing.max() < 2.6 and chance(rng, 0.2 if "head" in volume.region else 0.35):
         scan = scenes.thick_slices(rng, scan)
     return scan
 
@@ -317,6 +321,7 @@ def restaged_mr(rng: np.random.Generator, scan: Scan, defaced: bool) -> Scan:
         (scenes.ghosted, 0.0 if constant else 0.2),
         (scenes.wrapped, 0.0 if constant else 0.04),
         (scenes.noisy, 0.12 if constant and not defaced else 0.0 if defaced else 0.4),
+        (scenes.interpolated, 0.0 if defaced else INTERPOLATED_SHARE),
         (scenes.zippered, 0.0 if constant else 0.04),
     )
     whole = np.array_equal(scan.values[::4, ::4, ::4], np.rint(scan.values[::4, ::4, ::4]))
