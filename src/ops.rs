@@ -3,6 +3,7 @@
 //! Each gives the same bits whatever the number of threads. Lengths are millimetres, so that a
 //! result does not depend on how fine or how oblique the grid is.
 
+pub mod air_noise;
 pub mod boundary;
 pub mod components;
 pub mod constant_area;

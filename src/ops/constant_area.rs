@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::air_noise::{dark_air, leave_noise};
 use super::components::{Components, Connectivity};
 use super::morphology::erode;
 use crate::volume::coarse_grid::CoarseField;
@@ -140,8 +141,9 @@ fn core_level(logits: &CoarseField, threshold: f32) -> f32 {
     median.min(SURE)
 }
 
-/// The area above a logit of `threshold`, snapped to the constant fill that it mostly holds, or as
-/// it is where it holds none.
+/// The area above a logit of `threshold`: snapped to the constant fill that it mostly holds; else, and
+/// beside it, as rough as the logits are, but for noise that was left alone (see
+/// [`super::air_noise`]).
 pub fn snap(
     image: &Image,
     logits: &CoarseField,
@@ -152,52 +154,86 @@ pub fn snap(
     let rough = rough_area(image, logits, threshold);
     // What the fill is, the core says: at its edge a rough area holds what was not altered.
     let core = rough_area(image, logits, core_level(logits, threshold));
-    let Some(fill) = fill_of(image, &core).or_else(|| fill_of(image, &rough)) else {
-        return rough;
-    };
-    if fill.share < rule.constant_share || fill.next_share > MOST_NEXT * fill.share {
-        return rough;
-    }
-    let constant = equal_to(image, fill.value);
     let unlikely = (rule.probability / (1.0 - rule.probability)).ln();
-    let unlikely = unlikely.min(threshold);
-    let near = rough_area(image, logits, unlikely);
-    let solid = solid_of_fill(&constant, &near);
-    let mut area = if (air.is_constant)(fill.value) {
-        joined(&solid, |n| near.voxels[n])
-    } else {
-        pieces_of_area(&solid, &rough, &near, rule)
+    let near = rough_area(image, logits, unlikely.min(threshold));
+    let air_below = air.below;
+    let dark = dark_air(image, air_below);
+    let fill = fill_of(image, &core).or_else(|| fill_of(image, &rough));
+    let fill = fill.filter(|fill| {
+        fill.share >= rule.constant_share && fill.next_share <= MOST_NEXT * fill.share
+    });
+    let constant = fill.map(|fill| equal_to(image, fill.value));
+    let is_constant = |n: usize| constant.as_ref().map_or(0, |c| c.voxels[n]);
+    let bright = voxels_where(image, |n, value| {
+        core.voxels[n] & (1 - is_constant(n)) & u8::from(value >= air_below)
+    });
+    // A painted or blurred face, in front of constant air or not.
+    let painted = holds_ball(&bright, rule.mixed_radius_mm);
+    let mut area = match (fill, &constant) {
+        (Some(fill), Some(constant)) => {
+            let solid = solid_of_fill(constant, &near);
+            let mut area = if (air.is_constant)(fill.value) {
+                kept(&solid, |n| near.voxels[n])
+            } else {
+                pieces_of_area(&solid, &rough, &near, rule)
+            };
+            regrow(&mut area, constant);
+            if painted {
+                add(&mut area, |n| rough.voxels[n] & (1 - constant.voxels[n]));
+            } else if mostly(&dark, |n| near.voxels[n] == 0, constant) {
+                // Noise where the air around has none was put there.
+                let noise = |n: usize| dark.voxels[n] & (1 - solid.voxels[n]);
+                if holds_ball(&kept(&core, noise), NOISE_RADIUS_MM) {
+                    add(&mut area, |n| rough.voxels[n] & noise(n));
+                }
+            }
+            area
+        }
+        _ if painted => rough,
+        // Noise for a strip of the face: what is bright is what lies behind.
+        _ => kept(&rough, |n| dark.voxels[n]),
     };
-    regrow(&mut area, &constant);
-    if is_mixed(image, &core, &constant, air.below, rule.mixed_radius_mm) {
-        // A painted or blurred face in front of constant air: the rough edge where it differs.
-        let both = area
-            .voxels
-            .par_iter_mut()
-            .zip(&rough.voxels)
-            .zip(&constant.voxels);
-        both.for_each(|((a, &r), &c)| *a |= r & (1 - c));
+    if painted {
+        leave_noise(image, &mut area, [&core, &near, &dark]);
     }
     area
 }
 
-/// Whether a ball of this radius fits into what is in `core`, not constant, and no dark air: before a
-/// thin strip that was blanked, a rough area holds much of that.
-fn is_mixed(image: &Image, core: &Mask, constant: &Mask, air_below: f32, radius_mm: f64) -> bool {
-    let differs = voxels_where(image, |n, value| {
-        core.voxels[n] & (1 - constant.voxels[n]) & u8::from(value >= air_below)
-    });
-    let Some(bounds) = BoundingBox::around(&differs.voxels, image.shape()) else {
+/// Noise in constant air counts where a ball of this radius fits into it [mm]; thinner lie the
+/// partial volumes between tissue and a constant.
+const NOISE_RADIUS_MM: f64 = 4.0;
+
+/// Whether a ball of this radius fits into a mask; before a thin strip that was blanked, a rough area
+/// holds much of what was not altered.
+fn holds_ball(mask: &Mask, radius_mm: f64) -> bool {
+    let shape = mask.geometry.shape;
+    let Some(bounds) = BoundingBox::around(&mask.voxels, shape) else {
         return false;
     };
     // What is around counts, but for beyond the volume.
-    let bounds = bounds.grown([1; 3], image.shape());
-    erode(&differs.crop(&bounds), radius_mm).voxels.contains(&1)
+    let bounds = bounds.grown([1; 3], shape);
+    erode(&mask.crop(&bounds), radius_mm).voxels.contains(&1)
 }
 
-/// Voxels of `solid` for which `keep` gives 1.
-fn joined(solid: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> Mask {
-    let voxels = solid
+/// Whether most voxels of a mask that count lie in another.
+fn mostly(mask: &Mask, counts: impl Fn(usize) -> bool + Sync, other: &Mask) -> bool {
+    let voxels = mask.voxels.par_iter().zip(&other.voxels).enumerate();
+    let (all, both) = voxels
+        .filter(|(n, (mask, _))| **mask != 0 && counts(*n))
+        .map(|(_, (_, other))| (1_u64, u64::from(*other)))
+        .reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    2 * both > all
+}
+
+/// Adds the voxels for which `more` gives 1.
+fn add(area: &mut Mask, more: impl Fn(usize) -> u8 + Sync) {
+    let voxels = area.voxels.par_iter_mut().enumerate();
+    voxels.for_each(|(n, voxel)| *voxel |= more(n));
+}
+
+/// Voxels of a mask for which `keep` gives 1.
+fn kept(mask: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> Mask {
+    let voxels = mask
         .voxels
         .par_iter()
         .enumerate()
@@ -205,7 +241,7 @@ fn joined(solid: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> Mask {
         .collect();
     Mask {
         voxels,
-        geometry: solid.geometry.clone(),
+        geometry: mask.geometry.clone(),
     }
 }
 
@@ -241,7 +277,7 @@ pub fn equal_to(image: &Image, value: f32) -> Mask {
 }
 
 /// What `keep` says (0 or 1) of each voxel, by its place in memory and its value.
-fn voxels_where(image: &Image, keep: impl Fn(usize, f32) -> u8 + Sync) -> Mask {
+pub(super) fn voxels_where(image: &Image, keep: impl Fn(usize, f32) -> u8 + Sync) -> Mask {
     let run = 1 << 14;
     let mut voxels = vec![0_u8; image.geometry.voxel_count()];
     let chunks = voxels.par_chunks_mut(run).enumerate();
@@ -286,12 +322,17 @@ fn solid_of_fill(constant: &Mask, near: &Mask) -> Mask {
 /// Constant voxels of whose surroundings more than `share` is constant; chance zeros in noise are
 /// none.
 fn solid(constant: &Mask, share: f32) -> Mask {
-    let spacing = constant.geometry.spacing().mm();
+    kept(&crowded(constant, share), |n| constant.voxels[n])
+}
+
+/// Voxels of whose 3×3×3 surroundings more than `share` lies in a mask.
+pub(super) fn crowded(mask: &Mask, share: f32) -> Mask {
+    let spacing = mask.geometry.spacing().mm();
     let finest = spacing.iter().copied().fold(f64::INFINITY, f64::min);
     // Along an axis of thick slices the neighbour is another place, and does not count.
     let axes = [0, 1, 2].map(|a| spacing[a] < 2.0 * finest);
-    let [ni, nj, nk] = constant.geometry.shape;
-    let mut voxels = vec![0_u8; constant.voxels.len()];
+    let [ni, nj, nk] = mask.geometry.shape;
+    let mut voxels = vec![0_u8; mask.voxels.len()];
     voxels
         .par_chunks_mut(ni * nj)
         .enumerate()
@@ -309,21 +350,20 @@ fn solid(constant: &Mask, share: f32) -> Mask {
                 let lines = rows.len() * planes.len();
                 sums.fill(0);
                 for row in planes.flat_map(|k| rows.clone().map(move |j| ni * (j + nj * k))) {
-                    let line = &constant.voxels[row..row + ni];
+                    let line = &mask.voxels[row..row + ni];
                     sums.iter_mut().zip(line).for_each(|(s, c)| *s += c);
                 }
-                let here = &constant.voxels[ni * (j + nj * k)..][..ni];
                 for i in 0..ni {
                     let around = window(i, ni, axes[0]);
                     let total = (lines * around.len()) as f32;
                     let found: u32 = sums[around].iter().map(|&s| u32::from(s)).sum();
-                    plane[i + ni * j] = here[i] & u8::from(found as f32 > share * total);
+                    plane[i + ni * j] = u8::from(found as f32 > share * total);
                 }
             }
         });
     Mask {
         voxels,
-        geometry: constant.geometry.clone(),
+        geometry: mask.geometry.clone(),
     }
 }
 

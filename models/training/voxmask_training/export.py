@@ -88,7 +88,7 @@ SNAP = {
     "probability": 0.1,
     "coverage": 0.1,
     "constant_share": 0.3,
-    "mixed_radius_mm": 9.0,
+    "mixed_radius_mm": 9.5,
     "minimum_piece_ml": 0.5,
 }
 GATE = {

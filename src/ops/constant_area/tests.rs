@@ -214,3 +214,76 @@ fn the_fill_of_floats_counts_both_zeros_as_one() {
     );
     assert_eq!(equal_to(&image, 0.0).voxels, [1, 1, 0, 1]);
 }
+
+/// Noise of air, 1 to 9, up to 40 mm along i; a face of 100 to 108 beyond it.
+fn head(at: impl Fn(usize, i16) -> i16) -> Image {
+    let geometry = grid(SHAPE, [1.0, 1.0, 2.0]);
+    let stored = (0..geometry.voxel_count()).map(|n| {
+        let face = if n % SHAPE[0] < 40 { 0 } else { 100 };
+        at(n, face + noise(n))
+    });
+    Image {
+        samples: Samples::I16(Scaled {
+            stored: stored.collect(),
+            slope: 1.0,
+            intercept: 0.0,
+        }),
+        geometry,
+    }
+}
+
+fn dark(is_constant: bool) -> Air<impl Fn(f32) -> bool> {
+    Air {
+        is_constant: move |_| is_constant,
+        below: 50.0,
+    }
+}
+
+const STRIP_RULE: Snap = Snap {
+    mixed_radius_mm: 9.0,
+    ..RULE
+};
+
+#[test]
+fn noise_for_a_strip_ends_where_tissue_begins() {
+    // The network's edge lies some millimetres inside the tissue.
+    let image = head(|_, value| value);
+    let mut logits = logits(&image, 30.0);
+    let mi = logits.grid.shape[0];
+    for (n, logit) in logits.values.iter_mut().enumerate() {
+        *logit = logit.min(44.0 - (n % mi) as f32 * 4.0 - 1.5);
+    }
+    let rough = rough_area(&image, &logits, 0.0);
+    let air = box_mask(image.geometry.clone(), [0, 0, 0], [40, 40, 32]);
+    let truth = kept(&rough, |n| air.voxels[n]);
+    assert!(differing(&rough, &truth) > 1000);
+    let found = snap(&image, &logits, 0.0, &dark(false), &STRIP_RULE);
+    assert_eq!(differing(&found, &truth), 0);
+}
+
+#[test]
+fn noise_in_constant_air_was_put_there() {
+    // 10 mm of noise, many zeros in it, before a face in zeroed air.
+    let strip = |n: usize| (30..40).contains(&(n % SHAPE[0]));
+    let image = head(|n, value| match n % SHAPE[0] {
+        0..30 => 0,
+        _ if strip(n) && noise(n) < 3 => 0,
+        _ => value,
+    });
+    let mut logits = logits(&image, 26.0);
+    let mi = logits.grid.shape[0];
+    for (n, logit) in logits.values.iter_mut().enumerate() {
+        *logit = logit.min(44.0 - (n % mi) as f32 * 4.0 - 1.5);
+    }
+    let found = snap(&image, &logits, 0.0, &dark(true), &STRIP_RULE);
+    let (mut kept, mut wrong, mut all) = (0, 0, 0);
+    for (n, &voxel) in found.voxels.iter().enumerate() {
+        all += usize::from(strip(n));
+        kept += usize::from(strip(n) && voxel != 0);
+        wrong += usize::from(n % SHAPE[0] >= 40 && voxel != 0);
+    }
+    assert!(
+        kept > all * 9 / 10 && wrong == 0,
+        "{kept} of {all}, {wrong}"
+    );
+}
