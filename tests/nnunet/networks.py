@@ -21,6 +21,7 @@ from scipy.ndimage import gaussian_filter
 LABELS = {"background": 0, "dark": 1, "bright": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": [2]}
 RARER_COUNT_MORE = torch.tensor([1.0, 2.0, 4.0])
+MOST_FEATURES = 320
 UNETS = "dynamic_network_architectures.architectures.unet."
 
 
@@ -40,6 +41,8 @@ class Spec:
     folds: tuple[str, ...] = ("0",)
     strides: tuple = ((1, 1, 1), (2, 2, 2), (2, 2, 2))
     features: int = 4
+    blocks: tuple[int, ...] = ()
+    """Of each stage; one each where none are given."""
     mirror_axes: tuple[int, ...] = (0, 1, 2)
     labels: dict = field(default_factory=lambda: dict(LABELS))
 
@@ -93,11 +96,13 @@ def plans(spec: Spec) -> dict:
             + ("ResidualEncoderUNet" if spec.residual else "PlainConvUNet"),
             "arch_kwargs": {
                 "n_stages": stages,
-                "features_per_stage": [spec.features * 2**n for n in range(stages)],
+                "features_per_stage": [
+                    min(spec.features * 2**n, MOST_FEATURES) for n in range(stages)
+                ],
                 "conv_op": "torch.nn.modules.conv.Conv3d",
                 "kernel_sizes": [[3, 3, 3]] * stages,
                 "strides": [list(stride) for stride in spec.strides],
-                blocks: [1] * stages,
+                blocks: list(spec.blocks) or [1] * stages,
                 "n_conv_per_stage_decoder": [1] * (stages - 1),
                 "conv_bias": True,
                 "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",

@@ -90,7 +90,7 @@ def test_every_method_alters_or_leaves_alone(head, templates, method):
         scenes.shaded, scenes.saturated, scenes.ghosted, scenes.zippered, scenes.voided,
         scenes.with_markers, scenes.noisy, scenes.quantised, scenes.contrast_changed,
         scenes.air_zeroed, scenes.air_denoised, scenes.with_table, scenes.with_wrapping,
-        scenes.with_streaks, scenes.round_field, scenes.turned_frame,
+        scenes.with_streaks, scenes.round_field, scenes.turned_frame, scenes.interpolated,
     ],
 )  # fmt: skip
 def test_scenes_never_add_foreground(head, step):
@@ -103,3 +103,18 @@ def test_scenes_never_add_foreground(head, step):
 def test_wrapped_view_keeps_layers_in_step(head):
     out = scenes.wrapped(np.random.default_rng(0), head)
     assert out.foreground.shape == out.shape and np.prod(out.shape) < np.prod(head.shape)
+
+
+def test_an_interpolated_scan_is_smooth_and_its_zeroed_air_stays_zero(head):
+    rng = np.random.default_rng(0)
+    noisy = scenes.noisy(rng, head)
+    out = scenes.interpolated(np.random.default_rng(1), noisy)
+
+    def grain(scan):
+        return np.abs(np.diff(scan.values, 2, axis=0))[~head.foreground[1:-1]].mean()
+
+    assert grain(out) < 0.8 * grain(noisy)
+    assert abs(out.values[head.foreground].mean() / noisy.values[head.foreground].mean() - 1) < 0.05
+    still = scenes.air_zeroed(rng, noisy)
+    after = scenes.interpolated(np.random.default_rng(1), still)
+    assert not after.values[still.values == still.values.min()].any()
