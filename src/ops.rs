@@ -18,6 +18,7 @@ pub mod packed_mask;
 pub mod plausibility;
 pub mod resize;
 pub mod rim;
+pub mod rough_area;
 pub mod skin;
 pub mod surface;
 

@@ -176,6 +176,24 @@ impl<T> Volume<T> {
 }
 
 impl Image {
+    /// What `keep` says (0 or 1) of each voxel, by its place in memory and its value.
+    pub fn mask_where(&self, keep: impl Fn(usize, f32) -> u8 + Sync) -> Mask {
+        let run = 1 << 14;
+        let mut voxels = vec![0_u8; self.geometry.voxel_count()];
+        let chunks = voxels.par_chunks_mut(run).enumerate();
+        chunks.for_each(|(chunk, kept)| {
+            let mut values = vec![0.0; kept.len()];
+            self.samples.read_run(chunk * run, &mut values);
+            for (n, (kept, value)) in kept.iter_mut().zip(values).enumerate() {
+                *kept = keep(chunk * run + n, value);
+            }
+        });
+        Mask {
+            voxels,
+            geometry: self.geometry.clone(),
+        }
+    }
+
     /// An image of probabilities that are given in thousandths: 0 to 1 at two bytes a voxel.
     pub fn of_thousandths(probabilities: Volume<i16>) -> Self {
         Self {

@@ -5,12 +5,9 @@
 
 use rayon::prelude::*;
 
-use super::constant_area::{crowded, voxels_where};
-use super::morphology::erode;
+use super::morphology::{crowded, erode};
+use super::rough_area::Rough;
 use crate::volume::{BoundingBox, Image, Mask};
-
-/// Voxels most of whose surroundings lie below a value are dark: more than this share.
-const DARK_SHARE: f32 = 0.55;
 
 /// How far from anything bright noise can be measured: nearer, edges and ringing stand out of it.
 const DEEP_MM: f64 = 5.0;
@@ -24,51 +21,65 @@ const LEAST_VOXELS: usize = 500;
 /// The air of an altered area is smooth: its grain is at most this share of that of the air around.
 const SMOOTH_SHARE: f32 = 0.35;
 
-/// From this share of the way on from the area's grain to that around, a voxel is noise; where more
-/// than the other share of its surroundings is, it was left alone.
-const NOISE_WAY: f32 = 0.4;
+/// A voxel is noise from this share of the way from the area's grain to that around.
+const NOISE_LEVEL_SHARE: f32 = 0.4;
+
+/// It was left alone where more than this share of its surroundings is noise.
 const NOISE_SHARE: f32 = 0.5;
 
 /// Along axes of thicker slices the next voxel is another place [mm].
 const GRAIN_BELOW_MM: f64 = 3.0 - 1e-3;
 
-/// Voxels as dark as air, by most of their surroundings; air is below the value `below`.
-pub fn dark_air(image: &Image, below: f32) -> Mask {
-    crowded(
-        &voxels_where(image, |_, value| u8::from(value < below)),
-        DARK_SHARE,
-    )
+/// The noise of the air in a rough area and around it.
+pub struct AirNoise {
+    bounds: BoundingBox,
+    dark: Mask,
+    grain: Grain,
+    /// The grain of the air in the area's core, and of that around.
+    inside: f32,
+    around: f32,
 }
 
-/// Takes from an area the air whose noise is that of the air around, where the air of the area's
-/// `core` is smooth. `near`: what may be altered; noise is measured away from it. All on one grid.
-pub fn leave_noise(image: &Image, area: &mut Mask, [core, near, dark]: [&Mask; 3]) {
-    let Some(bounds) = BoundingBox::around(&area.voxels, image.shape()) else {
-        return;
-    };
-    let margin = image.geometry.spacing().mm();
-    let margin = margin.map(|mm| (MARGIN_MM / mm).ceil() as usize);
-    let bounds = bounds.grown(margin, image.shape());
-    let [core, near, dark] = [core, near, dark].map(|mask| mask.crop(&bounds));
-    let grain = Grain::of(&image.crop(&bounds));
-    let inside = grain.median(|n| dark.voxels[n] & core.voxels[n] != 0);
-    let around = grain.median(|n| dark.voxels[n] != 0 && near.voxels[n] == 0);
-    let (Some(inside), Some(around)) = (inside, around) else {
-        return;
-    };
-    if around <= 0.0 || inside > SMOOTH_SHARE * around {
-        return;
+impl AirNoise {
+    /// Measures it; `None` where there is too little air.
+    pub fn of(image: &Image, rough: &Rough) -> Option<Self> {
+        let bounds = BoundingBox::around(&rough.area.voxels, image.shape())?;
+        let margin = image.geometry.spacing().mm();
+        let margin = margin.map(|mm| (MARGIN_MM / mm).ceil() as usize);
+        let bounds = bounds.grown(margin, image.shape());
+        let masks = [&rough.core, &rough.near, &rough.dark];
+        let [core, near, dark] = masks.map(|mask| mask.crop(&bounds));
+        let grain = Grain::of(&image.crop(&bounds));
+        let inside = grain.median(|n| dark.voxels[n] & core.voxels[n] != 0)?;
+        let around = grain.median(|n| dark.voxels[n] != 0 && near.voxels[n] == 0)?;
+        Some(Self {
+            bounds,
+            dark,
+            grain,
+            inside,
+            around,
+        })
     }
-    let level = inside + NOISE_WAY * (around - inside);
-    let noise = crowded(&grain.above(level, &dark), NOISE_SHARE);
-    let deep = erode(&dark, DEEP_MM);
-    let mut piece = area.crop(&bounds);
-    let voxels = piece.voxels.par_iter_mut();
-    let left = noise.voxels.par_iter().zip(&deep.voxels);
-    voxels
-        .zip(left)
-        .for_each(|(area, (noise, deep))| *area &= 1 - (noise & deep));
-    area.paste(&piece, bounds.start);
+
+    /// Whether the area's air is smooth, that around not.
+    pub fn is_smooth(&self) -> bool {
+        self.around > 0.0 && self.inside <= SMOOTH_SHARE * self.around
+    }
+
+    /// Takes from an area the air whose noise is that of the air around, where the area's is smooth.
+    pub fn leave(&self, area: &mut Mask) {
+        if !self.is_smooth() {
+            return;
+        }
+        let level = self.inside + NOISE_LEVEL_SHARE * (self.around - self.inside);
+        let noise = crowded(&self.grain.above(level, &self.dark), NOISE_SHARE);
+        let deep = erode(&self.dark, DEEP_MM);
+        let mut piece = area.crop(&self.bounds);
+        let left = noise.voxels.par_iter().zip(&deep.voxels);
+        let voxels = piece.voxels.par_iter_mut().zip(left);
+        voxels.for_each(|(area, (noise, deep))| *area &= 1 - (noise & deep));
+        area.paste(&piece, self.bounds.start);
+    }
 }
 
 /// How much each voxel differs from its neighbours.
@@ -141,38 +152,51 @@ mod tests {
 
     const SHAPE: [usize; 3] = [64, 48, 40];
     const AREA: [[usize; 3]; 2] = [[30, 8, 8], [64, 40, 32]];
+    const FINE: [f64; 3] = [1.0; 3];
 
-    /// Noise of 4 to 16, the same every time.
+    /// Noise of 4 to 17, the same every time.
     fn noise([i, j, k]: [usize; 3]) -> f32 {
-        let n = i + 64 * (j + 48 * k);
-        4.0 + (n.wrapping_mul(2_654_435_761) >> 9 & 127) as f32 / 10.0
+        let mut bits = (i + SHAPE[0] * (j + SHAPE[1] * k)) as u32;
+        for factor in [0x7feb_352d_u32, 0x846c_a68b] {
+            bits = (bits ^ (bits >> 15)).wrapping_mul(factor);
+        }
+        4.0 + (bits >> 25) as f32 / 10.0
     }
 
-    /// Noise, smoothed inside `AREA` by `smooth`, with something bright in the middle of it.
-    fn scan(smooth: impl Fn([usize; 3]) -> f32) -> Image {
-        let inside =
-            |index: [usize; 3]| (0..3).all(|a| (AREA[0][a]..AREA[1][a]).contains(&index[a]));
-        let value = |index: [usize; 3]| match index {
-            [50..56, 20..26, 18..24] => 900.0,
-            _ if inside(index) => smooth(index),
-            _ => noise(index),
-        };
-        let volume = volume(grid(SHAPE, [1.0; 3]), value);
+    fn image(spacing: [f64; 3], value: impl Fn([usize; 3]) -> f32) -> Image {
+        let volume = volume(grid(SHAPE, spacing), value);
         Image {
             samples: Samples::F32(volume.voxels),
             geometry: volume.geometry,
         }
     }
 
-    /// Takes noise from a rough area that reaches 8 mm too far along i; gives it and the true area.
+    /// Noise, smoothed inside `AREA` by `smooth`, with something bright in the middle of it.
+    fn scan(spacing: [f64; 3], smooth: impl Fn([usize; 3]) -> f32) -> Image {
+        let inside =
+            |index: [usize; 3]| (0..3).all(|a| (AREA[0][a]..AREA[1][a]).contains(&index[a]));
+        image(spacing, |index| match index {
+            [50..56, 20..26, 18..24] => 900.0,
+            _ if inside(index) => smooth(index),
+            _ => noise(index),
+        })
+    }
+
+    /// Takes noise from a rough area that reaches 8 voxels too far along i; gives it and the true area.
     fn left(image: &Image) -> (Mask, Mask) {
-        let geometry = || grid(SHAPE, [1.0; 3]);
-        let truth = box_mask(geometry(), AREA[0], AREA[1]);
-        let mut area = box_mask(geometry(), [22, 8, 8], AREA[1]);
-        let near = box_mask(geometry(), [18, 4, 4], [64, 44, 36]);
-        let dark = dark_air(image, 50.0);
-        leave_noise(image, &mut area, [&truth, &near, &dark]);
-        (area, truth)
+        let of = |start, end| box_mask(image.geometry.clone(), start, end);
+        let below = image.mask_where(|_, value| u8::from(value < 50.0));
+        let rough = Rough {
+            area: of([22, 8, 8], AREA[1]),
+            core: of(AREA[0], AREA[1]),
+            near: of([18, 4, 4], [64, 44, 36]),
+            dark: crowded(&below, 0.55),
+        };
+        let mut area = rough.area.clone();
+        if let Some(noise) = AirNoise::of(image, &rough) {
+            noise.leave(&mut area);
+        }
+        (area, rough.core)
     }
 
     fn count(mask: &Mask) -> usize {
@@ -181,33 +205,43 @@ mod tests {
 
     #[test]
     fn noise_before_a_smooth_area_is_left_alone_to_the_voxel() {
-        let (area, truth) = left(&scan(|_| 10.0));
-        let wrong = area.voxels.iter().zip(&truth.voxels);
-        let wrong = wrong.filter(|(a, b)| a != b).count();
-        assert!(wrong < count(&truth) / 50, "{wrong} of {}", count(&truth));
+        for spacing in [FINE, [0.7, 0.9, 4.0], [5.0, 1.0, 1.0]] {
+            let (area, truth) = left(&scan(spacing, |_| 10.0));
+            let wrong = area.voxels.iter().zip(&truth.voxels);
+            let wrong = wrong.filter(|(a, b)| a != b).count();
+            assert!(wrong < count(&truth) / 30, "{wrong} at {spacing:?}");
+        }
+    }
+
+    #[test]
+    fn noise_beside_something_bright_stays() {
+        // The bright block reaches to 4 mm from the noise.
+        let image = image(FINE, |index| match index {
+            [34..56, ..] => 900.0,
+            [30..64, ..] => 10.0,
+            _ => noise(index),
+        });
+        let (area, _) = left(&image);
+        assert_eq!(area.voxels[area.offset([29, 20, 20])], 1);
+        assert_eq!(area.voxels[area.offset([24, 20, 20])], 0);
     }
 
     #[test]
     fn blocks_of_pixels_are_no_noise() {
-        let (area, truth) = left(&scan(|[i, j, k]| {
-            noise([i / 4 * 4, j / 4 * 4, k / 4 * 4]) * 2.0
+        let (area, truth) = left(&scan(FINE, |[i, j, k]| {
+            noise([i / 2 * 2, j / 2 * 2, k / 2 * 2]) * 2.0
         }));
         // But for a few at corners, mostly surrounded by noise.
         let lost = truth.voxels.iter().zip(&area.voxels);
         let lost = lost.filter(|(t, a)| **t != 0 && **a == 0).count();
         assert!(lost < count(&truth) / 200, "{lost}");
-        assert!(count(&area) < count(&truth) + count(&truth) / 20);
     }
 
     #[test]
-    fn an_area_of_noise_in_noise_or_in_constant_air_stays_as_it_is() {
-        for image in [scan(noise), {
-            let volume = volume(grid(SHAPE, [1.0; 3]), |_| 0.0);
-            Image {
-                samples: Samples::F32(volume.voxels),
-                geometry: volume.geometry,
-            }
-        }] {
+    fn an_area_stays_in_noise_in_constant_air_and_where_there_is_little_air() {
+        let still = image(FINE, |_| 0.0);
+        let bright = image(FINE, |index| if index[2] < 2 { 1.0 } else { 900.0 });
+        for image in [scan(FINE, noise), still, bright] {
             let (area, _) = left(&image);
             assert_eq!(count(&area), 42 * 32 * 24);
         }

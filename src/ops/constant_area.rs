@@ -6,11 +6,12 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::air_noise::{dark_air, leave_noise};
+use super::air_noise::AirNoise;
 use super::components::{Components, Connectivity};
-use super::morphology::erode;
+use super::morphology::{crowded, holds_ball};
+use super::rough_area::Rough;
 use crate::volume::coarse_grid::CoarseField;
-use crate::volume::{BoundingBox, Image, Mask, Samples};
+use crate::volume::{Image, Mask, Samples};
 
 /// How the area is snapped to constant voxels.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -23,9 +24,8 @@ pub struct Snap {
     pub coverage: f64,
     /// Share of the rough area that one value must hold for it to be a constant fill.
     pub constant_share: f64,
-    /// What is not constant, surely altered and no dark air counts, beside the constant, where a ball
-    /// of this radius fits into it [mm]; else it is the rough area's edge, laid over what was not
-    /// altered.
+    /// What is not constant, surely altered and bright was painted or blurred where a ball of this radius
+    /// fits into it [mm]; else it is the rough area's edge, laid over what was not altered.
     pub mixed_radius_mm: f64,
     /// Smaller constant pieces are not taken as a whole [ml].
     pub minimum_piece_ml: f64,
@@ -54,14 +54,6 @@ pub struct Air<C: Fn(f32) -> bool> {
 /// Beside a fill no other value is common: it has less than this times the fill's share. Faint noise,
 /// blurred and rounded, holds one value often and the next nearly as often.
 const MOST_NEXT: f64 = 0.3;
-
-/// Logit of a probability of 0.9, from which a voxel is the core of an area whatever the others.
-const SURE: f32 = 2.2;
-
-/// A rough area at native resolution: voxels whose logit lies above `threshold`.
-pub fn rough_area(image: &Image, logits: &CoarseField, threshold: f32) -> Mask {
-    logits.map_voxels(&image.geometry, |logit| u8::from(logit > threshold))
-}
 
 /// The commonest value in a mask, `None` for an empty one.
 pub fn fill_of(image: &Image, mask: &Mask) -> Option<Fill> {
@@ -128,22 +120,8 @@ fn commonest<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<Commonest
     })
 }
 
-/// The logit from which a voxel is the core of an area: the median of the cells above `threshold`,
-/// at most [`SURE`]. A network is not sure of everything that it finds.
-fn core_level(logits: &CoarseField, threshold: f32) -> f32 {
-    let above = logits.values.iter().copied().filter(|&l| l > threshold);
-    let mut above: Vec<f32> = above.collect();
-    if above.is_empty() {
-        return SURE;
-    }
-    let middle = above.len() / 2;
-    let (_, median, _) = above.select_nth_unstable_by(middle, f32::total_cmp);
-    median.min(SURE)
-}
-
 /// The area above a logit of `threshold`: snapped to the constant fill that it mostly holds; else, and
-/// beside it, as rough as the logits are, but for noise that was left alone (see
-/// [`super::air_noise`]).
+/// beside it, as rough as the logits are, but for noise that tells more (see [`super::air_noise`]).
 pub fn snap(
     image: &Image,
     logits: &CoarseField,
@@ -151,79 +129,83 @@ pub fn snap(
     air: &Air<impl Fn(f32) -> bool>,
     rule: &Snap,
 ) -> Mask {
-    let rough = rough_area(image, logits, threshold);
+    let rough = Rough::of(image, logits, threshold, rule.probability, air.below);
     // What the fill is, the core says: at its edge a rough area holds what was not altered.
-    let core = rough_area(image, logits, core_level(logits, threshold));
-    let unlikely = (rule.probability / (1.0 - rule.probability)).ln();
-    let near = rough_area(image, logits, unlikely.min(threshold));
-    let air_below = air.below;
-    let dark = dark_air(image, air_below);
-    let fill = fill_of(image, &core).or_else(|| fill_of(image, &rough));
+    let fill = fill_of(image, &rough.core).or_else(|| fill_of(image, &rough.area));
     let fill = fill.filter(|fill| {
         fill.share >= rule.constant_share && fill.next_share <= MOST_NEXT * fill.share
     });
-    let constant = fill.map(|fill| equal_to(image, fill.value));
-    let is_constant = |n: usize| constant.as_ref().map_or(0, |c| c.voxels[n]);
-    let bright = voxels_where(image, |n, value| {
-        core.voxels[n] & (1 - is_constant(n)) & u8::from(value >= air_below)
-    });
-    // A painted or blurred face, in front of constant air or not.
-    let painted = holds_ball(&bright, rule.mixed_radius_mm);
-    let mut area = match (fill, &constant) {
-        (Some(fill), Some(constant)) => {
-            let solid = solid_of_fill(constant, &near);
-            let mut area = if (air.is_constant)(fill.value) {
-                kept(&solid, |n| near.voxels[n])
-            } else {
-                pieces_of_area(&solid, &rough, &near, rule)
-            };
-            regrow(&mut area, constant);
-            if painted {
-                add(&mut area, |n| rough.voxels[n] & (1 - constant.voxels[n]));
-            } else if mostly(&dark, |n| near.voxels[n] == 0, constant) {
-                // Noise where the air around has none was put there.
-                let noise = |n: usize| dark.voxels[n] & (1 - solid.voxels[n]);
-                if holds_ball(&kept(&core, noise), NOISE_RADIUS_MM) {
-                    add(&mut area, |n| rough.voxels[n] & noise(n));
-                }
-            }
-            area
-        }
-        _ if painted => rough,
-        // Noise for a strip of the face: what is bright is what lies behind.
-        _ => kept(&rough, |n| dark.voxels[n]),
+    let Some(fill) = fill else {
+        let painted = is_painted(image, &rough.core, None, air.below, rule);
+        return unfilled(image, rough, painted);
     };
-    if painted {
-        leave_noise(image, &mut area, [&core, &near, &dark]);
+    let constant = equal_to(image, fill.value);
+    let solid = solid_of_fill(&constant, &rough.near);
+    let mut area = if (air.is_constant)(fill.value) {
+        kept(&solid, |n| rough.near.voxels[n])
+    } else {
+        pieces_of_area(&solid, &rough.area, &rough.near, rule)
+    };
+    regrow(&mut area, &constant);
+    let is_still = rough.air_around_is(&constant);
+    if is_painted(image, &rough.core, Some(&constant), air.below, rule) {
+        add(&mut area, |n| {
+            rough.area.voxels[n] & (1 - constant.voxels[n])
+        });
+        if !is_still {
+            leave_noise(image, &rough, &mut area);
+        }
+    } else if is_still {
+        // Noise where the air around has none was put there.
+        let noise = |n: usize| rough.dark.voxels[n] & (1 - solid.voxels[n]);
+        if holds_ball(&kept(&rough.core, noise), NOISE_RADIUS_MM) {
+            add(&mut area, |n| rough.area.voxels[n] & noise(n));
+        }
     }
     area
+}
+
+/// The area where it holds no fill. `painted`: something bright in it is too large for a strip.
+fn unfilled(image: &Image, rough: Rough, painted: bool) -> Mask {
+    let noise = AirNoise::of(image, &rough);
+    let is_noise = noise.as_ref().is_some_and(|noise| !noise.is_smooth());
+    if !painted && is_noise && rough.core_is_dark() {
+        // Noise for a strip of the face: what is bright is what lies behind.
+        return kept(&rough.area, |n| rough.dark.voxels[n]);
+    }
+    let mut area = rough.area;
+    if let Some(noise) = noise {
+        noise.leave(&mut area);
+    }
+    area
+}
+
+/// Takes away the air that was left alone, where there is enough to tell.
+fn leave_noise(image: &Image, rough: &Rough, area: &mut Mask) {
+    if let Some(noise) = AirNoise::of(image, rough) {
+        noise.leave(area);
+    }
+}
+
+/// Whether what is bright in an area's core and not constant was painted or blurred: a large ball fits
+/// into it. Before a thin strip that was blanked, a rough area holds much of what was not altered.
+fn is_painted(
+    image: &Image,
+    core: &Mask,
+    constant: Option<&Mask>,
+    air_below: f32,
+    rule: &Snap,
+) -> bool {
+    let bright = image.mask_where(|n, value| {
+        let constant = constant.map_or(0, |constant| constant.voxels[n]);
+        core.voxels[n] & (1 - constant) & u8::from(value >= air_below)
+    });
+    holds_ball(&bright, rule.mixed_radius_mm)
 }
 
 /// Noise in constant air counts where a ball of this radius fits into it [mm]; thinner lie the
 /// partial volumes between tissue and a constant.
 const NOISE_RADIUS_MM: f64 = 4.0;
-
-/// Whether a ball of this radius fits into a mask; before a thin strip that was blanked, a rough area
-/// holds much of what was not altered.
-fn holds_ball(mask: &Mask, radius_mm: f64) -> bool {
-    let shape = mask.geometry.shape;
-    let Some(bounds) = BoundingBox::around(&mask.voxels, shape) else {
-        return false;
-    };
-    // What is around counts, but for beyond the volume.
-    let bounds = bounds.grown([1; 3], shape);
-    erode(&mask.crop(&bounds), radius_mm).voxels.contains(&1)
-}
-
-/// Whether most voxels of a mask that count lie in another.
-fn mostly(mask: &Mask, counts: impl Fn(usize) -> bool + Sync, other: &Mask) -> bool {
-    let voxels = mask.voxels.par_iter().zip(&other.voxels).enumerate();
-    let (all, both) = voxels
-        .filter(|(n, (mask, _))| **mask != 0 && counts(*n))
-        .map(|(_, (_, other))| (1_u64, u64::from(*other)))
-        .reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    2 * both > all
-}
 
 /// Adds the voxels for which `more` gives 1.
 fn add(area: &mut Mask, more: impl Fn(usize) -> u8 + Sync) {
@@ -273,25 +255,7 @@ fn pieces_of_area(solid: &Mask, rough: &Mask, near: &Mask, rule: &Snap) -> Mask 
 
 /// Voxels that hold exactly this value.
 pub fn equal_to(image: &Image, value: f32) -> Mask {
-    voxels_where(image, |_, v| u8::from(v == value))
-}
-
-/// What `keep` says (0 or 1) of each voxel, by its place in memory and its value.
-pub(super) fn voxels_where(image: &Image, keep: impl Fn(usize, f32) -> u8 + Sync) -> Mask {
-    let run = 1 << 14;
-    let mut voxels = vec![0_u8; image.geometry.voxel_count()];
-    let chunks = voxels.par_chunks_mut(run).enumerate();
-    chunks.for_each(|(chunk, kept)| {
-        let mut values = vec![0.0; kept.len()];
-        image.samples.read_run(chunk * run, &mut values);
-        for (n, (kept, value)) in kept.iter_mut().zip(values).enumerate() {
-            *kept = keep(chunk * run + n, value);
-        }
-    });
-    Mask {
-        voxels,
-        geometry: image.geometry.clone(),
-    }
+    image.mask_where(|_, v| u8::from(v == value))
 }
 
 /// A voxel is solid when most of its 3×3×3 neighbourhood is constant: more than this share.
@@ -322,49 +286,10 @@ fn solid_of_fill(constant: &Mask, near: &Mask) -> Mask {
 /// Constant voxels of whose surroundings more than `share` is constant; chance zeros in noise are
 /// none.
 fn solid(constant: &Mask, share: f32) -> Mask {
-    kept(&crowded(constant, share), |n| constant.voxels[n])
-}
-
-/// Voxels of whose 3×3×3 surroundings more than `share` lies in a mask.
-pub(super) fn crowded(mask: &Mask, share: f32) -> Mask {
-    let spacing = mask.geometry.spacing().mm();
-    let finest = spacing.iter().copied().fold(f64::INFINITY, f64::min);
-    // Along an axis of thick slices the neighbour is another place, and does not count.
-    let axes = [0, 1, 2].map(|a| spacing[a] < 2.0 * finest);
-    let [ni, nj, nk] = mask.geometry.shape;
-    let mut voxels = vec![0_u8; mask.voxels.len()];
-    voxels
-        .par_chunks_mut(ni * nj)
-        .enumerate()
-        .for_each(|(k, plane)| {
-            let window = |n: usize, length: usize, counts: bool| {
-                if counts {
-                    n.saturating_sub(1)..(n + 2).min(length)
-                } else {
-                    n..n + 1
-                }
-            };
-            let mut sums = vec![0_u8; ni];
-            for j in 0..nj {
-                let (rows, planes) = (window(j, nj, axes[1]), window(k, nk, axes[2]));
-                let lines = rows.len() * planes.len();
-                sums.fill(0);
-                for row in planes.flat_map(|k| rows.clone().map(move |j| ni * (j + nj * k))) {
-                    let line = &mask.voxels[row..row + ni];
-                    sums.iter_mut().zip(line).for_each(|(s, c)| *s += c);
-                }
-                for i in 0..ni {
-                    let around = window(i, ni, axes[0]);
-                    let total = (lines * around.len()) as f32;
-                    let found: u32 = sums[around].iter().map(|&s| u32::from(s)).sum();
-                    plane[i + ni * j] = u8::from(found as f32 > share * total);
-                }
-            }
-        });
-    Mask {
-        voxels,
-        geometry: mask.geometry.clone(),
-    }
+    let mut solid = crowded(constant, share);
+    let voxels = solid.voxels.par_iter_mut().zip(&constant.voxels);
+    voxels.for_each(|(solid, constant)| *solid &= constant);
+    solid
 }
 
 /// Gives an area back the constant voxels at its edges and corners, which are not solid.

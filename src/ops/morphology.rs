@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::distance::squares_within;
-use crate::volume::Mask;
+use crate::volume::{BoundingBox, Mask};
 
 /// A distance of exactly the radius counts, in spite of rounding.
 const ROUNDING: f64 = 1.0 + 1e-6;
@@ -30,6 +30,58 @@ pub fn open(mask: &Mask, radius_mm: f64) -> Mask {
 /// Fills gaps that a ball of `radius_mm` does not fit into: dilates, then erodes.
 pub fn close(mask: &Mask, radius_mm: f64) -> Mask {
     erode(&dilate(mask, radius_mm), radius_mm)
+}
+
+/// Whether a ball of this radius fits into a mask; what is around counts, but for beyond the volume.
+pub fn holds_ball(mask: &Mask, radius_mm: f64) -> bool {
+    let shape = mask.geometry.shape;
+    let Some(bounds) = BoundingBox::around(&mask.voxels, shape) else {
+        return false;
+    };
+    let bounds = bounds.grown([1; 3], shape);
+    erode(&mask.crop(&bounds), radius_mm).voxels.contains(&1)
+}
+
+/// Voxels of whose 3×3×3 surroundings more than `share` lies in a mask.
+pub fn crowded(mask: &Mask, share: f32) -> Mask {
+    let spacing = mask.geometry.spacing().mm();
+    let finest = spacing.iter().copied().fold(f64::INFINITY, f64::min);
+    // Along an axis of thick slices the neighbour is another place, and does not count.
+    let axes = [0, 1, 2].map(|a| spacing[a] < 2.0 * finest);
+    let [ni, nj, nk] = mask.geometry.shape;
+    let mut voxels = vec![0_u8; mask.voxels.len()];
+    voxels
+        .par_chunks_mut(ni * nj)
+        .enumerate()
+        .for_each(|(k, plane)| {
+            let window = |n: usize, length: usize, counts: bool| {
+                if counts {
+                    n.saturating_sub(1)..(n + 2).min(length)
+                } else {
+                    n..n + 1
+                }
+            };
+            let mut sums = vec![0_u8; ni];
+            for j in 0..nj {
+                let (rows, planes) = (window(j, nj, axes[1]), window(k, nk, axes[2]));
+                let lines = rows.len() * planes.len();
+                sums.fill(0);
+                for row in planes.flat_map(|k| rows.clone().map(move |j| ni * (j + nj * k))) {
+                    let line = &mask.voxels[row..row + ni];
+                    sums.iter_mut().zip(line).for_each(|(s, c)| *s += c);
+                }
+                for i in 0..ni {
+                    let around = window(i, ni, axes[0]);
+                    let total = (lines * around.len()) as f32;
+                    let found: u32 = sums[around].iter().map(|&s| u32::from(s)).sum();
+                    plane[i + ni * j] = u8::from(found as f32 > share * total);
+                }
+            }
+        });
+    Mask {
+        voxels,
+        geometry: mask.geometry.clone(),
+    }
 }
 
 /// Writes `marks[1]` within `radius_mm` of a voxel of `value`, and `marks[0]` elsewhere.

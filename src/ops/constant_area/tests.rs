@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ops::phantom::{box_mask, grid, volume};
+use crate::ops::rough_area::{SURE, rough_area};
 use crate::volume::Scaled;
 use crate::volume::coarse_grid::CoarseGrid;
 
@@ -286,4 +287,22 @@ fn noise_in_constant_air_was_put_there() {
         kept > all * 9 / 10 && wrong == 0,
         "{kept} of {all}, {wrong}"
     );
+}
+
+#[test]
+fn a_thin_blurred_strip_keeps_its_bright_part() {
+    // From 30 to 46 mm along i nothing is noisy; its bright part is too thin for a large ball.
+    let image = head(|n, value| match n % SHAPE[0] {
+        30..40 => 5 + (n / SHAPE[0] / 4 % 3) as i16,
+        40..46 => 104 + (n / SHAPE[0] / 4 % 3) as i16,
+        _ => value,
+    });
+    let mut logits = logits(&image, 30.0);
+    let mi = logits.grid.shape[0];
+    for (n, logit) in logits.values.iter_mut().enumerate() {
+        *logit = logit.min(46.0 - (n % mi) as f32 * 4.0 - 1.5);
+    }
+    let rough = rough_area(&image, &logits, 0.0);
+    let found = snap(&image, &logits, 0.0, &dark(false), &STRIP_RULE);
+    assert_eq!(differing(&found, &rough), 0);
 }
