@@ -27,14 +27,17 @@ const NOISE_LEVEL_SHARE: f32 = 0.4;
 /// It was left alone where more than this share of its surroundings is noise.
 const NOISE_SHARE: f32 = 0.5;
 
+/// In larger pieces noise is measured on every second plane, or fewer.
+const MOST_MEASURED: usize = 8_000_000;
+
 /// Along axes of thicker slices the next voxel is another place [mm].
 const GRAIN_BELOW_MM: f64 = 3.0 - 1e-3;
 
 /// The noise of the air in a rough area and around it.
 pub struct AirNoise {
     bounds: BoundingBox,
+    piece: Image,
     dark: Mask,
-    grain: Grain,
     /// The grain of the air in the area's core, and of that around.
     inside: f32,
     around: f32,
@@ -47,15 +50,16 @@ impl AirNoise {
         let margin = image.geometry.spacing().mm();
         let margin = margin.map(|mm| (MARGIN_MM / mm).ceil() as usize);
         let bounds = bounds.grown(margin, image.shape());
-        let masks = [&rough.core, &rough.near, &rough.dark];
-        let [core, near, dark] = masks.map(|mask| mask.crop(&bounds));
-        let grain = Grain::of(&image.crop(&bounds));
-        let inside = grain.median(|n| dark.voxels[n] & core.voxels[n] != 0)?;
-        let around = grain.median(|n| dark.voxels[n] != 0 && near.voxels[n] == 0)?;
+        let piece = image.crop(&bounds);
+        let dark = rough.dark.crop(&bounds);
+        let core = rough.core.crop(&bounds);
+        let inside = median_grain(&piece, &dark, |n| core.voxels[n] != 0)?;
+        let near = rough.near.crop(&bounds);
+        let around = median_grain(&piece, &dark, |n| near.voxels[n] == 0)?;
         Some(Self {
             bounds,
+            piece,
             dark,
-            grain,
             inside,
             around,
         })
@@ -72,75 +76,122 @@ impl AirNoise {
             return;
         }
         let level = self.inside + NOISE_LEVEL_SHARE * (self.around - self.inside);
-        let noise = crowded(&self.grain.above(level, &self.dark), NOISE_SHARE);
+        let noise = crowded(&self.noise(level), NOISE_SHARE);
         let deep = erode(&self.dark, DEEP_MM);
-        let mut piece = area.crop(&self.bounds);
+        let mut kept = area.crop(&self.bounds);
         let left = noise.voxels.par_iter().zip(&deep.voxels);
-        let voxels = piece.voxels.par_iter_mut().zip(left);
+        let voxels = kept.voxels.par_iter_mut().zip(left);
         voxels.for_each(|(area, (noise, deep))| *area &= 1 - (noise & deep));
-        area.paste(&piece, self.bounds.start);
+        area.paste(&kept, self.bounds.start);
     }
-}
 
-/// How much each voxel differs from its neighbours.
-struct Grain {
-    /// The mean of |2x − previous − next| over the axes that count, neighbours clamped to the edge.
-    values: Vec<f32>,
-    /// Equal to a neighbour along each of these axes: a block of pixels, no noise.
-    blocks: Vec<bool>,
-}
-
-impl Grain {
-    fn of(image: &Image) -> Self {
-        let [ni, nj, nk] = image.shape();
-        let mut x = vec![0.0; image.geometry.voxel_count()];
-        image.samples.read_run(0, &mut x);
-        let spacing = image.geometry.spacing().mm();
-        let lengths = [(ni, 1), (nj, ni), (nk, ni * nj)];
-        let axes: Vec<usize> = (0..3)
-            .filter(|&a| spacing[a] < GRAIN_BELOW_MM && lengths[a].0 >= 3)
-            .collect();
-        let at = |n: usize| {
-            let index = [n % ni, n / ni % nj, n / (ni * nj)];
-            let (mut sum, mut block) = (0.0, !axes.is_empty());
-            for &a in &axes {
-                let (length, step) = lengths[a];
-                let low = if index[a] > 0 { x[n - step] } else { x[n] };
-                let high = if index[a] + 1 < length {
-                    x[n + step]
-                } else {
-                    x[n]
-                };
-                sum += (2.0 * x[n] - low - high).abs();
-                block &= (index[a] > 0 && low == x[n]) || (index[a] + 1 < length && high == x[n]);
+    /// Voxels whose grain lies above a level, and which are in no block.
+    fn noise(&self, level: f32) -> Mask {
+        let [ni, nj, _] = self.piece.shape();
+        let mut voxels = vec![0_u8; self.dark.voxels.len()];
+        let planes = voxels.par_chunks_mut(ni * nj).enumerate();
+        planes.for_each(|(k, plane)| {
+            let grain = Plane::of(&self.piece, k);
+            for (n, voxel) in plane.iter_mut().enumerate() {
+                let (grain, is_block) = grain.at(n);
+                *voxel = u8::from(grain > level && !is_block);
             }
-            (sum / axes.len().max(1) as f32, block)
-        };
-        let (values, blocks) = (0..x.len()).into_par_iter().map(at).unzip();
-        Self { values, blocks }
-    }
-
-    /// The median over the voxels that count; `None` where they are few.
-    fn median(&self, counts: impl Fn(usize) -> bool) -> Option<f32> {
-        let voxels = (0..self.values.len()).filter(|&n| counts(n));
-        let mut found: Vec<f32> = voxels.map(|n| self.values[n]).collect();
-        if found.len() < LEAST_VOXELS {
-            return None;
-        }
-        let middle = found.len() / 2;
-        let (_, median, _) = found.select_nth_unstable_by(middle, f32::total_cmp);
-        Some(*median)
-    }
-
-    /// Voxels above a level and in no block, on the grid of `like`.
-    fn above(&self, level: f32, like: &Mask) -> Mask {
-        let voxels = self.values.par_iter().zip(&self.blocks);
+        });
         Mask {
-            voxels: voxels
-                .map(|(&grain, &block)| u8::from(grain > level && !block))
-                .collect(),
-            geometry: like.geometry.clone(),
+            voxels,
+            geometry: self.dark.geometry.clone(),
         }
+    }
+}
+
+/// The median grain of the dark voxels that count, of some planes where there are many; `None` where
+/// they are few.
+fn median_grain(image: &Image, dark: &Mask, counts: impl Fn(usize) -> bool + Sync) -> Option<f32> {
+    let [ni, nj, nk] = image.shape();
+    let step = image.geometry.voxel_count().div_ceil(MOST_MEASURED).max(1);
+    let planes = (0..nk).into_par_iter().filter(|k| k % step == step / 2);
+    let mut found: Vec<f32> = planes
+        .flat_map_iter(|k| {
+            let wanted = |n: &usize| {
+                let n = k * ni * nj + n;
+                dark.voxels[n] != 0 && counts(n)
+            };
+            let wanted: Vec<usize> = (0..ni * nj).filter(wanted).collect();
+            let grain = (!wanted.is_empty()).then(|| Plane::of(image, k));
+            wanted
+                .into_iter()
+                .filter_map(move |n| Some(grain.as_ref()?.at(n).0))
+        })
+        .collect();
+    if found.len() < LEAST_VOXELS {
+        return None;
+    }
+    let middle = found.len() / 2;
+    let (_, median, _) = found.select_nth_unstable_by(middle, f32::total_cmp);
+    Some(*median)
+}
+
+/// A plane across k of an image, with those before and behind it.
+struct Plane {
+    /// Values before, here and behind; at the ends of the image the plane itself.
+    values: [Vec<f32>; 3],
+    row: usize,
+    /// Along which axes the next voxel counts.
+    counts: [bool; 3],
+    /// Whether there is a plane before and one behind.
+    ends: [bool; 2],
+}
+
+impl Plane {
+    fn of(image: &Image, k: usize) -> Self {
+        let shape = image.shape();
+        let [ni, nj, nk] = shape;
+        let read = |k: usize| {
+            let mut values = vec![0.0; ni * nj];
+            image.samples.read_run(k * ni * nj, &mut values);
+            values
+        };
+        let spacing = image.geometry.spacing().mm();
+        Self {
+            values: [k.saturating_sub(1), k, (k + 1).min(nk - 1)].map(read),
+            row: ni,
+            counts: [0, 1, 2].map(|a| spacing[a] < GRAIN_BELOW_MM && shape[a] >= 3),
+            ends: [k > 0, k + 1 < nk],
+        }
+    }
+
+    /// The mean of |2x − previous − next| over the axes that count, neighbours clamped to the edge; and
+    /// whether the voxel equals a neighbour along each of these axes: a block of pixels, no noise.
+    fn at(&self, n: usize) -> (f32, bool) {
+        let [before, here, behind] = &self.values;
+        let x = here[n];
+        let (i, j) = (n % self.row, n / self.row);
+        let last = here.len() / self.row - 1;
+        let beside = |there: bool, at: usize| if there { Some(here[at]) } else { None };
+        let neighbours = [
+            [
+                beside(i > 0, n.wrapping_sub(1)),
+                beside(i + 1 < self.row, n + 1),
+            ],
+            [
+                beside(j > 0, n.wrapping_sub(self.row)),
+                beside(j < last, n + self.row),
+            ],
+            [
+                self.ends[0].then_some(before[n]),
+                self.ends[1].then_some(behind[n]),
+            ],
+        ];
+        let (mut sum, mut axes, mut is_block) = (0.0, 0, true);
+        for (pair, counts) in neighbours.into_iter().zip(self.counts) {
+            if counts {
+                let [low, high] = pair.map(|value| value.unwrap_or(x));
+                sum += (2.0 * x - low - high).abs();
+                axes += 1;
+                is_block &= pair.contains(&Some(x));
+            }
+        }
+        (sum / axes.max(1) as f32, is_block && axes > 0)
     }
 }
 
