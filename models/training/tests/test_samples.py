@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from voxmask_training.samples import Sample, arrays, finished, padding_left_free, store
-from voxmask_training.scan import Scan, padded
+from voxmask_training.samples import Sample, arrays, finished, store
+from voxmask_training.scan import Scan, padded, padding_left_free
 
 
 def scan():

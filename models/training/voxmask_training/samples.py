@@ -45,7 +45,7 @@ from .alterations import altered
 from .channels import channels
 from .painting import paint
 from .recast import recastable, seen_as_mr
-from .scan import Scan, resampled
+from .scan import Scan, padding_left_free, resampled
 from .sources import (
     LabelMap,
     Volume,
@@ -394,19 +394,6 @@ def finished(rng: np.random.Generator, scan: Scan, kind: str, fill: str) -> Samp
     if changed and kind != "published":
         kind = f"{kind}-{fill}"
     return Sample(scan, kind, fill, changed)
-
-
-def padding_left_free(wide: Scan, scan: Scan, changed: bool) -> Scan:
-    """Padding of an altered scan is constant before and after: it is free."""
-    if not changed or wide.free is None:
-        return wide
-    low = np.rint(np.linalg.solve(scan.mni, wide.mni)[:3, 3]) if scan.mni is not None else None
-    if low is None:
-        return wide
-    free = np.ones(wide.shape, bool)
-    start = (-low).astype(int)
-    free[tuple(slice(a, a + n) for a, n in zip(start, scan.shape, strict=True))] = scan.free
-    return replace(wide, free=free)
 
 
 def arrays(sample: Sample) -> dict[str, np.ndarray]:

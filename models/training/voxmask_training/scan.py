@@ -187,3 +187,16 @@ def rough_field(rng: np.random.Generator, shape: tuple[int, ...], cell: float) -
         weights[np.arange(n), low + 1] += fraction
         out = np.moveaxis(np.tensordot(weights, out, (1, axis)), 0, axis)
     return np.ascontiguousarray(out)
+
+
+def padding_left_free(wide: Scan, scan: Scan, changed: bool) -> Scan:
+    """Padding of an altered scan is constant before and after: it is free."""
+    if not changed or wide.free is None:
+        return wide
+    low = np.rint(np.linalg.solve(scan.mni, wide.mni)[:3, 3]) if scan.mni is not None else None
+    if low is None:
+        return wide
+    free = np.ones(wide.shape, bool)
+    start = (-low).astype(int)
+    free[tuple(slice(a, a + n) for a, n in zip(start, scan.shape, strict=True))] = scan.free
+    return replace(wide, free=free)

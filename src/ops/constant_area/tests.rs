@@ -23,17 +23,21 @@ fn air(is_constant: bool) -> Air<impl Fn(f32) -> bool> {
     }
 }
 
-/// Noise from 1 to 9 (no zero by chance), the same every time.
+/// Noise from 1 to 8 (no zero by chance), the same every time.
 fn noise(n: usize) -> i16 {
     1 + (n.wrapping_mul(2_654_435_761) >> 7 & 7) as i16
 }
 
 fn scan(blank: impl Fn(usize) -> bool) -> Image {
+    stored(|n| if blank(n) { 0 } else { noise(n) })
+}
+
+/// An image of these values, by their place in memory.
+fn stored(value: impl Fn(usize) -> i16) -> Image {
     let geometry = grid(SHAPE, [1.0, 1.0, 2.0]);
-    let stored = (0..geometry.voxel_count()).map(|n| if blank(n) { 0 } else { noise(n) });
     Image {
         samples: Samples::I16(Scaled {
-            stored: stored.collect(),
+            stored: (0..geometry.voxel_count()).map(value).collect(),
             slope: 1.0,
             intercept: 0.0,
         }),
@@ -119,7 +123,6 @@ fn an_area_without_a_constant_stays_as_it_is() {
 #[test]
 fn a_value_that_noise_holds_often_is_no_fill() {
     // Faint noise after a blur, rounded: runs of 1, and of 2 half as often.
-    let geometry = grid(SHAPE, [1.0, 1.0, 2.0]);
     let faint = |n: usize| {
         if n % 30 < 18 {
             1
@@ -129,14 +132,7 @@ fn a_value_that_noise_holds_often_is_no_fill() {
             3
         }
     };
-    let image = Image {
-        samples: Samples::I16(Scaled {
-            stored: (0..geometry.voxel_count()).map(faint).collect(),
-            slope: 1.0,
-            intercept: 0.0,
-        }),
-        geometry,
-    };
+    let image = stored(faint);
     let logits = logits(&image, 30.0);
     let rough = rough_area(&image, &logits, 0.0);
     let fill = fill_of(&image, &rough).unwrap();
@@ -216,21 +212,22 @@ fn the_fill_of_floats_counts_both_zeros_as_one() {
     assert_eq!(equal_to(&image, 0.0).voxels, [1, 1, 0, 1]);
 }
 
-/// Noise of air, 1 to 9, up to 40 mm along i; a face of 100 to 108 beyond it.
+/// Noise of air, 1 to 8, up to 40 mm along i; a face of 101 to 108 beyond it.
 fn head(at: impl Fn(usize, i16) -> i16) -> Image {
-    let geometry = grid(SHAPE, [1.0, 1.0, 2.0]);
-    let stored = (0..geometry.voxel_count()).map(|n| {
+    stored(|n| {
         let face = if n % SHAPE[0] < 40 { 0 } else { 100 };
         at(n, face + noise(n))
-    });
-    Image {
-        samples: Samples::I16(Scaled {
-            stored: stored.collect(),
-            slope: 1.0,
-            intercept: 0.0,
-        }),
-        geometry,
+    })
+}
+
+/// A network's guess: the slab between two places along i [mm].
+fn slab(image: &Image, from_mm: f64, to_mm: f32) -> CoarseField {
+    let mut logits = logits(image, from_mm);
+    let mi = logits.grid.shape[0];
+    for (n, logit) in logits.values.iter_mut().enumerate() {
+        *logit = logit.min(to_mm - (n % mi) as f32 * 4.0 - 1.5);
     }
+    logits
 }
 
 fn dark(is_constant: bool) -> Air<impl Fn(f32) -> bool> {
@@ -249,11 +246,7 @@ const STRIP_RULE: Snap = Snap {
 fn noise_for_a_strip_ends_where_tissue_begins() {
     // The network's edge lies some millimetres inside the tissue.
     let image = head(|_, value| value);
-    let mut logits = logits(&image, 30.0);
-    let mi = logits.grid.shape[0];
-    for (n, logit) in logits.values.iter_mut().enumerate() {
-        *logit = logit.min(44.0 - (n % mi) as f32 * 4.0 - 1.5);
-    }
+    let logits = slab(&image, 30.0, 44.0);
     let rough = rough_area(&image, &logits, 0.0);
     let air = box_mask(image.geometry.clone(), [0, 0, 0], [40, 40, 32]);
     let truth = kept(&rough, |n| air.voxels[n]);
@@ -271,11 +264,7 @@ fn noise_in_constant_air_was_put_there() {
         _ if strip(n) && noise(n) < 3 => 0,
         _ => value,
     });
-    let mut logits = logits(&image, 26.0);
-    let mi = logits.grid.shape[0];
-    for (n, logit) in logits.values.iter_mut().enumerate() {
-        *logit = logit.min(44.0 - (n % mi) as f32 * 4.0 - 1.5);
-    }
+    let logits = slab(&image, 26.0, 44.0);
     let found = snap(&image, &logits, 0.0, &dark(true), &STRIP_RULE);
     let (mut kept, mut wrong, mut all) = (0, 0, 0);
     for (n, &voxel) in found.voxels.iter().enumerate() {
@@ -297,11 +286,7 @@ fn a_thin_blurred_strip_keeps_its_bright_part() {
         40..46 => 104 + (n / SHAPE[0] / 4 % 3) as i16,
         _ => value,
     });
-    let mut logits = logits(&image, 30.0);
-    let mi = logits.grid.shape[0];
-    for (n, logit) in logits.values.iter_mut().enumerate() {
-        *logit = logit.min(46.0 - (n % mi) as f32 * 4.0 - 1.5);
-    }
+    let logits = slab(&image, 30.0, 46.0);
     let rough = rough_area(&image, &logits, 0.0);
     let found = snap(&image, &logits, 0.0, &dark(false), &STRIP_RULE);
     assert_eq!(differing(&found, &rough), 0);
