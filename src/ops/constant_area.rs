@@ -1,7 +1,8 @@
 //! Where a scan was filled with one value: snaps a roughly found area to the exactly constant voxels.
 //!
 //! A network finds an area to a few millimetres; a tool that blanked it left exactly one value there,
-//! which noise, even of air, does not. So the area's edge is where the constant ends.
+//! which noise, even of air, does not. So the area's edge is where the constant ends. Where nothing was
+//! blanked, and beside it, noise tells what was altered ([`super::air_noise`]).
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

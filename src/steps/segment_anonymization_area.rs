@@ -5,7 +5,8 @@
 //! the most frequent case.
 //!
 //! Method: a network says whether the scan was altered at all, and on a coarse grid where; an area
-//! that was filled with one value is snapped to exactly those voxels ([`crate::ops::constant_area`]).
+//! that was filled with one value is snapped to exactly those voxels ([`crate::ops::constant_area`]), and
+//! air that was left alone is told by its noise ([`crate::ops::air_noise`]).
 
 use std::path::PathBuf;
 
