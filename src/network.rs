@@ -9,6 +9,7 @@ pub mod mask;
 mod mirror;
 pub mod normalize;
 pub mod onnx;
+pub mod refinement;
 pub mod session;
 pub mod windows;
 
@@ -22,10 +23,11 @@ use crate::volume::Image;
 use crate::volume::coarse_grid::{CoarseField, CoarseGrid};
 
 pub use card::Card;
-use card::{Channel, Input, Weights};
+use card::{Channel, Input, Output, Weights};
 use channels::Channels;
 use mirror::{combinations, mirror};
 pub use normalize::{Modality, Normalization};
+use refinement::Refiner;
 use session::Session;
 
 /// A network that voxmask brings along.
@@ -36,7 +38,8 @@ use session::Session;
 pub struct Shipped {
     name: &'static str,
     card: &'static [u8],
-    weights: &'static [u8],
+    /// Those of the network, and of its refinement if the card names one.
+    weights: &'static [&'static [u8]],
 }
 
 impl Shipped {
@@ -44,13 +47,16 @@ impl Shipped {
     pub const FOREGROUND: Self = Self {
         name: "foreground",
         card: include_bytes!("../models/foreground/card.json"),
-        weights: include_bytes!("../models/foreground/model.onnx"),
+        weights: &[include_bytes!("../models/foreground/model.onnx")],
     };
     /// Voxels that a de-identification tool altered.
     pub const ANONYMIZATION_AREA: Self = Self {
         name: "anonymization-area",
         card: include_bytes!("../models/anonymization-area/card.json"),
-        weights: include_bytes!("../models/anonymization-area/model.onnx"),
+        weights: &[
+            include_bytes!("../models/anonymization-area/model.onnx"),
+            include_bytes!("../models/anonymization-area/refinement.onnx"),
+        ],
     };
 }
 
@@ -59,6 +65,7 @@ pub struct Network {
     /// What the weights expect.
     pub card: Card,
     session: Session,
+    refiner: Option<Refiner>,
 }
 
 /// Which network made a result, for reports.
@@ -75,7 +82,7 @@ pub struct NetworkUsed {
 }
 
 impl NetworkUsed {
-    fn of(name: &str, version: &str, weights: &[Weights], sessions: &[Session]) -> Self {
+    fn of(name: &str, version: &str, weights: &[&Weights], sessions: &[Session]) -> Self {
         let digests: Vec<&str> = weights.iter().map(|w| w.sha256.as_str()).collect();
         let on_gpu = sessions.iter().any(|s| s.device == Device::Cuda);
         Self {
@@ -103,66 +110,57 @@ pub struct Prediction {
 
 impl Network {
     /// Loads weights with their card, which must be for `purpose`: a shipped network's name.
+    /// `weights`: those of [`Card::all_weights`], in that order.
     ///
     /// # Errors
     /// Exit 69 when ONNX Runtime, the weights or the device cannot be used, or when the card is for
     /// something else.
-    fn load(card: Card, weights: &[u8], purpose: &str, context: &Context) -> Result<Self> {
+    fn load(card: Card, weights: &[&[u8]], purpose: &str, context: &Context) -> Result<Self> {
         if card.name != purpose {
             return Err(Error::Unavailable(format!(
                 "the model card is for {:?}, not for {:?}",
                 card.name, purpose
             )));
         }
-        let session = Session::load(weights, context)?;
-        Ok(Self { card, session })
+        let mut sessions = weights.iter().map(|w| Session::load(w, context));
+        let mut next = || {
+            let lacking = || Error::Bug("a card has more weights than were read".to_owned());
+            sessions.next().unwrap_or_else(|| Err(lacking()))
+        };
+        let session = next()?;
+        let refiner = match &card.refinement {
+            Some(rule) => Some(Refiner::new(rule.clone(), next()?)),
+            None => None,
+        };
+        Ok(Self {
+            card,
+            session,
+            refiner,
+        })
     }
 
     /// Which network this is, for reports.
     pub fn used(&self) -> NetworkUsed {
         let (card, sessions) = (&self.card, std::slice::from_ref(&self.session));
-        let weights = std::slice::from_ref(&card.weights);
-        NetworkUsed::of(&card.name, &card.version, weights, sessions)
+        NetworkUsed::of(&card.name, &card.version, &card.all_weights(), sessions)
     }
 
-    /// Runs the network on a tensor and its mirror images, and averages what it says.
-    fn run_mirrored(
+    /// Looks once more, on finer cells, where the area of `prediction` ends: the logits there, and of
+    /// the whole scan on that grid. `None` where the card has no refinement. `threshold`: the logit
+    /// above which a cell of `prediction` belongs to the area.
+    ///
+    /// # Errors
+    /// As [`Network::predict`].
+    pub fn refine(
         &mut self,
-        tensor: &Tensor,
-        values: Vec<f32>,
-    ) -> Result<(Vec<f32>, Option<f32>)> {
-        let shape = tensor.shape(&self.card.input);
-        let mirrorings = combinations(&self.card.input.mirror_axes);
-        let share = 1.0 / mirrorings.len() as f32;
-        let (mut mean, mut altered): (Vec<f32>, Option<f32>) = (Vec::new(), None);
-        for axes in mirrorings {
-            let mut seen = values.clone();
-            axes.iter().for_each(|&axis| tensor.mirror(&mut seen, axis));
-            let (mut logits, logit) = self.run_once(&shape, &seen)?;
-            axes.iter()
-                .for_each(|&axis| tensor.mirror(&mut logits, axis));
-            mean.resize(logits.len(), 0.0);
-            mean.iter_mut()
-                .zip(&logits)
-                .for_each(|(m, l)| *m += share * l);
-            altered = logit.map(|logit| altered.unwrap_or(0.0) + share * logit);
-        }
-        Ok((mean, altered))
-    }
-
-    fn run_once(&mut self, shape: &[usize], values: &[f32]) -> Result<(Vec<f32>, Option<f32>)> {
-        let output = &self.card.output;
-        match &output.altered {
-            Some(name) => {
-                let outputs = [output.logits.as_str(), name.as_str()];
-                let [logits, altered] = self.session.run(shape, values, outputs)?;
-                Ok((logits, altered.first().copied()))
-            }
-            None => {
-                let [logits] = self.session.run(shape, values, [output.logits.as_str()])?;
-                Ok((logits, None))
-            }
-        }
+        image: &Image,
+        prediction: &Prediction,
+        threshold: f32,
+    ) -> Result<Option<CoarseField>> {
+        let refiner = self.refiner.as_mut();
+        refiner
+            .map(|refiner| refiner.refine(image, prediction, threshold))
+            .transpose()
     }
 
     /// Runs the network over an image that is oriented RAS.
@@ -208,7 +206,12 @@ impl Network {
         let tensor = Tensor::around(&grid, &input);
         tensor.check_memory(&input)?;
         let values = tensor.fill(&channels, normalization.modality, &input);
-        let (logits, altered) = self.run_mirrored(&tensor, values)?;
+        let (logits, altered) = run_mirrored(
+            &mut self.session,
+            (&input, &self.card.output),
+            &tensor,
+            values,
+        )?;
         Ok(Prediction {
             logits: CoarseField {
                 values: tensor.take(&logits)?,
@@ -236,17 +239,62 @@ impl Network {
         let cells = |logits: &[f32]| -> Result<Vec<bool>> {
             Ok(tensor.take(logits)?.into_iter().map(|l| l > 0.0).collect())
         };
-        let (logits, _) = self.run_once(&shape, &values)?;
+        let (logits, _) = run_once(&mut self.session, &self.card.output, &shape, &values)?;
         let straight = cells(&logits)?;
         let mut least = 1.0_f64;
         for axis in 0..3 {
             let mut seen = values.clone();
             tensor.mirror(&mut seen, axis);
-            let (mut logits, _) = self.run_once(&shape, &seen)?;
+            let (mut logits, _) = run_once(&mut self.session, &self.card.output, &shape, &seen)?;
             tensor.mirror(&mut logits, axis);
             least = least.min(dice_of(&straight, &cells(&logits)?));
         }
         Ok(least)
+    }
+}
+
+/// Runs a network on a tensor and its mirror images, and averages what it says.
+fn run_mirrored(
+    session: &mut Session,
+    (input, output): (&Input, &Output),
+    tensor: &Tensor,
+    values: Vec<f32>,
+) -> Result<(Vec<f32>, Option<f32>)> {
+    let shape = tensor.shape(input);
+    let mirrorings = combinations(&input.mirror_axes);
+    let share = 1.0 / mirrorings.len() as f32;
+    let (mut mean, mut altered): (Vec<f32>, Option<f32>) = (Vec::new(), None);
+    for axes in mirrorings {
+        let mut seen = values.clone();
+        axes.iter().for_each(|&axis| tensor.mirror(&mut seen, axis));
+        let (mut logits, logit) = run_once(session, output, &shape, &seen)?;
+        axes.iter()
+            .for_each(|&axis| tensor.mirror(&mut logits, axis));
+        mean.resize(logits.len(), 0.0);
+        mean.iter_mut()
+            .zip(&logits)
+            .for_each(|(m, l)| *m += share * l);
+        altered = logit.map(|logit| altered.unwrap_or(0.0) + share * logit);
+    }
+    Ok((mean, altered))
+}
+
+fn run_once(
+    session: &mut Session,
+    output: &Output,
+    shape: &[usize],
+    values: &[f32],
+) -> Result<(Vec<f32>, Option<f32>)> {
+    match &output.altered {
+        Some(name) => {
+            let outputs = [output.logits.as_str(), name.as_str()];
+            let [logits, altered] = session.run(shape, values, outputs)?;
+            Ok((logits, altered.first().copied()))
+        }
+        None => {
+            let [logits] = session.run(shape, values, [output.logits.as_str()])?;
+            Ok((logits, None))
+        }
     }
 }
 
@@ -319,6 +367,7 @@ impl Tensor {
                 Channel::AirEdge => {
                     self.copy(channels.air_edge.as_deref().unwrap_or_default(), values)
                 }
+                Channel::Logit => self.copy(channels.logit.as_deref().unwrap_or_default(), values),
                 Channel::Ct => {}
             }
         }

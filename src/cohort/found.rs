@@ -60,7 +60,7 @@ impl Found {
                     Some(seen) => network.predict_after(seen, &scan.image, modality)?,
                     None => network.predict(&scan.image, modality)?,
                 };
-                area::segment(scan, Some(&body.mask), network, said)
+                area::segment(scan, network, said)
             }
         })?;
         Ok(Self {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::folder::Kind;
+use super::refinement::Refinement;
 use crate::error::{Error, Result};
 use crate::ops::constant_area::Snap;
 use crate::ops::rim::Rim;
@@ -35,6 +36,9 @@ pub struct Card {
     pub boundary: Option<Boundary>,
     /// How the anonymization area is decided and snapped to constant voxels.
     pub area: Option<Area>,
+    /// The network that looks at the area's border once more, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refinement: Option<Refinement>,
     /// What the weights were trained on.
     #[serde(default)]
     pub training: serde_json::Value,
@@ -166,6 +170,8 @@ pub enum Channel {
     Abrupt,
     /// Mean abruptness of the ends of air.
     AirEdge,
+    /// The logit that a first network gave; of refinements alone.
+    Logit,
 }
 
 /// Names of the network's outputs.
@@ -285,36 +291,20 @@ fn agree<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
 impl Card {
     /// Whether this runtime can follow it; a line that says why not.
     pub(super) fn check(&self) -> std::result::Result<(), String> {
-        let input = &self.input;
-        if input.orientation != "RAS" {
-            return Err(format!(
-                "orientation {:?}; only RAS is known",
-                input.orientation
-            ));
-        }
-        if !(0.5..=64.0).contains(&input.cell_mm) {
-            return Err(format!(
-                "cell_mm {} is not between 0.5 and 64",
-                input.cell_mm
-            ));
-        }
-        if input.margin_cells > 64 || !(1..=256).contains(&input.multiple_of) {
-            return Err("margin_cells above 64 or multiple_of not in 1 to 256".to_owned());
-        }
-        if input.channels.is_empty() {
-            return Err("no input channels".to_owned());
-        }
-        if input.channels.contains(&Channel::Abrupt) && input.abrupt.is_none() {
-            return Err("a channel \"abrupt\" and no input.abrupt".to_owned());
-        }
-        if input.channels.contains(&Channel::AirEdge) && input.air_edge.is_none() {
-            return Err("a channel \"air-edge\" and no input.air_edge".to_owned());
+        self.input.check()?;
+        if self.input.channels.contains(&Channel::Logit) {
+            return Err("a channel \"logit\", which only a refinement has".to_owned());
         }
         self.check_limits()?;
-        if input.mirror_axes.len() > 3 || input.mirror_axes.iter().any(|axis| *axis > 2) {
-            return Err("mirror_axes must be at most three of 0, 1, 2".to_owned());
-        }
-        Ok(())
+        self.refinement
+            .as_ref()
+            .map_or(Ok(()), |refinement| refinement.check(&self.input))
+    }
+
+    /// The files of weights: the network's, then its refinement's.
+    pub(super) fn all_weights(&self) -> Vec<&Weights> {
+        let refinement = self.refinement.iter().map(|r| &r.weights);
+        std::iter::once(&self.weights).chain(refinement).collect()
     }
 }
 
@@ -385,7 +375,7 @@ mod tests {
     #[test]
     fn where_no_cell_is_sure_less_makes_an_area() {
         let snap = serde_json::json!({
-            "probability": 0.1, "coverage": 0.1, "constant_share": 0.3,
+            "probability": 0.1, "coverage": 0.5, "constant_share": 0.3,
             "mixed_radius_mm": 3.0, "minimum_piece_ml": 0.5,
         });
         let area: Area = serde_json::from_value(serde_json::json!({

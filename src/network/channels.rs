@@ -9,6 +9,7 @@
 //! | ct | 1 inside a volume that was normalised as CT |
 //! | abrupt | how abruptly constants end ([`super::ends`]); only where a card asks for it |
 //! | air-edge | how abruptly air ends; only where a card asks for it |
+//! | logit | what a first network said, for a [`super::refinement`] |
 //!
 //! «flat», «detail», «abrupt» and «air-edge» are lost by resampling, so they are taken before it. Memory:
 //! three planes a thread, and the coarse cells.
@@ -34,6 +35,8 @@ pub struct Channels {
     pub abrupt: Option<Vec<f32>>,
     /// Mean abruptness of the ends of air; `None` where no card asked for it.
     pub air_edge: Option<Vec<f32>>,
+    /// What a first network said; `None` but in a refinement.
+    pub logit: Option<Vec<f32>>,
 }
 
 impl Channels {
@@ -111,6 +114,7 @@ fn split(cells: &[f32], plane: usize, input: &Input) -> Channels {
         detail,
         abrupt: None,
         air_edge: None,
+        logit: None,
     }
 }
 

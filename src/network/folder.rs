@@ -91,19 +91,20 @@ impl AnyCard {
         }
     }
 
-    /// Reads the weights beside the card, one set a fold, and compares each with its digest.
+    /// Reads the weights beside the card (one set a fold; a network and its refinement), and compares
+    /// each with its digest.
     ///
     /// # Errors
     /// Exit 69 when one is missing or does not fit.
     pub fn read_weights(&self, folder: &Path) -> Result<Vec<Vec<u8>>> {
-        let weights = self.weights().iter();
+        let weights = self.weights().into_iter();
         weights.map(|weights| weights.read(folder)).collect()
     }
 
-    fn weights(&self) -> &[Weights] {
+    fn weights(&self) -> Vec<&Weights> {
         match self {
-            Self::CoarseGrid(card) => std::slice::from_ref(&card.weights),
-            Self::Windows(card) => &card.weights,
+            Self::CoarseGrid(card) => card.all_weights(),
+            Self::Windows(card) => card.weights.iter().collect(),
         }
     }
 
@@ -120,7 +121,7 @@ impl AnyCard {
         if self.weights().is_empty() {
             return Err("no weights".to_owned());
         }
-        self.weights().iter().try_for_each(Weights::check)?;
+        self.weights().into_iter().try_for_each(Weights::check)?;
         match self {
             Self::CoarseGrid(card) => card.check(),
             Self::Windows(card) => card.check(),

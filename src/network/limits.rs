@@ -1,6 +1,6 @@
 //! What a card may ask for: anything that a scan could need, and nothing that fills a machine.
 
-use super::card::Card;
+use super::card::{Card, Channel, Input};
 
 /// Most channels of a tensor.
 const CHANNELS: usize = 16;
@@ -16,18 +16,55 @@ const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
 /// Most times that a surface is moved.
 const PASSES: usize = 100;
 
+impl Input {
+    /// Whether this runtime can make such a tensor.
+    ///
+    /// # Errors
+    /// A line that says why not.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.orientation != "RAS" {
+            return Err(format!(
+                "orientation {:?}; only RAS is known",
+                self.orientation
+            ));
+        }
+        if !(0.5..=64.0).contains(&self.cell_mm) {
+            return Err(format!(
+                "cell_mm {} is not between 0.5 and 64",
+                self.cell_mm
+            ));
+        }
+        if self.margin_cells > 64 || !(1..=256).contains(&self.multiple_of) {
+            return Err("margin_cells above 64 or multiple_of not in 1 to 256".to_owned());
+        }
+        if self.channels.is_empty() {
+            return Err("no input channels".to_owned());
+        }
+        if self.channels.len() > CHANNELS {
+            let count = self.channels.len();
+            return Err(format!(
+                "{count} input channels; at most {CHANNELS} are possible"
+            ));
+        }
+        if self.channels.contains(&Channel::Abrupt) && self.abrupt.is_none() {
+            return Err("a channel \"abrupt\" and no input.abrupt".to_owned());
+        }
+        if self.channels.contains(&Channel::AirEdge) && self.air_edge.is_none() {
+            return Err("a channel \"air-edge\" and no input.air_edge".to_owned());
+        }
+        if self.mirror_axes.len() > 3 || self.mirror_axes.iter().any(|axis| *axis > 2) {
+            return Err("mirror_axes must be at most three of 0, 1, 2".to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl Card {
     /// Refuses a card with which memory or time would have no end.
     ///
     /// # Errors
     /// A line that says what is out of range.
     pub(super) fn check_limits(&self) -> Result<(), String> {
-        if self.input.channels.len() > CHANNELS {
-            let count = self.input.channels.len();
-            return Err(format!(
-                "{count} input channels; at most {CHANNELS} are possible"
-            ));
-        }
         let boundary = self.boundary.as_ref();
         let skin = boundary.and_then(|boundary| boundary.skin.as_ref());
         let rim = boundary.and_then(|boundary| boundary.rim.as_ref());

@@ -51,7 +51,8 @@ impl MaskNetwork {
                 Ok(Self::Windows(Box::new(network)))
             }
             card @ AnyCard::CoarseGrid(_) => {
-                choice.coarse_grid(card, &weights.concat(), shipped.name, context)
+                let weights: Vec<&[u8]> = weights.iter().map(Vec::as_slice).collect();
+                choice.coarse_grid(card, &weights, shipped.name, context)
             }
         }
     }
@@ -77,7 +78,7 @@ impl Choice {
     fn coarse_grid(
         &self,
         card: AnyCard,
-        weights: &[u8],
+        weights: &[&[u8]],
         purpose: &str,
         context: &Context,
     ) -> Result<MaskNetwork> {

@@ -104,7 +104,8 @@ impl WindowNetwork {
     /// Which network this is, for reports.
     pub fn used(&self) -> NetworkUsed {
         let card = &self.card;
-        NetworkUsed::of(&card.name, &card.version, &card.weights, &self.sessions)
+        let weights: Vec<&super::Weights> = card.weights.iter().collect();
+        NetworkUsed::of(&card.name, &card.version, &weights, &self.sessions)
     }
 
     /// The label of every voxel, on the images' grid: one image for each channel of the card, in its

@@ -20,8 +20,8 @@ use crate::volume::{Image, Mask, Samples};
 pub struct Snap {
     /// Constant voxels above this probability belong to the area.
     pub probability: f32,
-    /// A constant piece of which the rough area covers this share belongs to it as a whole, unless
-    /// the rest of the air is constant too.
+    /// A constant piece of which more than this share lies above that probability belongs to the area as a
+    /// whole.
     pub coverage: f64,
     /// Share of the rough area that one value must hold for it to be a constant fill.
     pub constant_share: f64,
@@ -41,15 +41,6 @@ pub struct Fill {
     pub share: f64,
     /// Share that holds the next commonest value.
     pub next_share: f64,
-}
-
-/// What is known of the air of a scan.
-pub struct Air<C: Fn(f32) -> bool> {
-    /// Whether the air around held a value, the fill's, before anything was altered: then a constant piece
-    /// runs on into free air, and only its part above the probability is taken.
-    pub is_constant: C,
-    /// Voxels below this value are as dark as air.
-    pub below: f32,
 }
 
 /// Beside a fill no other value is common: it has less than this times the fill's share. Faint noise,
@@ -123,33 +114,32 @@ fn commonest<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<Commonest
 
 /// The area above a logit of `threshold`: snapped to the constant fill that it mostly holds; else, and
 /// beside it, as rough as the logits are, but for noise that tells more (see [`super::air_noise`]).
+/// Voxels below `air_below` are as dark as air.
 pub fn snap(
     image: &Image,
     logits: &CoarseField,
     threshold: f32,
-    air: &Air<impl Fn(f32) -> bool>,
+    air_below: f32,
     rule: &Snap,
 ) -> Mask {
-    let rough = Rough::of(image, logits, threshold, rule.probability, air.below);
+    let rough = Rough::of(image, logits, threshold, rule.probability, air_below);
     // What the fill is, the core says: at its edge a rough area holds what was not altered.
     let fill = fill_of(image, &rough.core).or_else(|| fill_of(image, &rough.area));
     let fill = fill.filter(|fill| {
         fill.share >= rule.constant_share && fill.next_share <= MOST_NEXT * fill.share
     });
-    let Some(fill) = fill else {
-        let painted = is_painted(image, &rough.core, None, air.below, rule);
+    let constant = fill.map(|fill| equal_to(image, fill.value));
+    let painted = is_painted(image, &rough.core, constant.as_ref(), air_below, rule);
+    // Zeros that the scanner left before noise, or before what was blurred, fill nothing.
+    let constant = constant.filter(|constant| painted || rough.begins_with(constant));
+    let Some(constant) = constant else {
         return unfilled(image, rough, painted);
     };
-    let constant = equal_to(image, fill.value);
     let solid = solid_of_fill(&constant, &rough.near);
-    let mut area = if (air.is_constant)(fill.value) {
-        kept(&solid, |n| rough.near.voxels[n])
-    } else {
-        pieces_of_area(&solid, &rough.area, &rough.near, rule)
-    };
+    let mut area = pieces_of_area(&solid, &rough.area, &rough.near, rule);
     regrow(&mut area, &constant);
     let is_still = rough.air_around_is(&constant);
-    if is_painted(image, &rough.core, Some(&constant), air.below, rule) {
+    if painted {
         add(&mut area, |n| {
             rough.area.voxels[n] & (1 - constant.voxels[n])
         });
@@ -228,6 +218,10 @@ fn kept(mask: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> Mask {
     }
 }
 
+/// A piece is taken as a whole only where the rough area covers more than this share of what it covers
+/// of the piece that it found most of: zeros that a scanner left beside a fill are not found so well.
+const AS_WELL: f64 = 2.0 / 3.0;
+
 /// Constant pieces that the rough area covers to a fair share, whole; of others what is near it.
 fn pieces_of_area(solid: &Mask, rough: &Mask, near: &Mask, rule: &Snap) -> Mask {
     let components = Components::find(solid, Connectivity::Six);
@@ -236,9 +230,19 @@ fn pieces_of_area(solid: &Mask, rough: &Mask, near: &Mask, rule: &Snap) -> Mask 
         covered[piece] += rough.voxels[run].iter().filter(|r| **r != 0).count();
     }
     let voxel_ml = solid.geometry.voxel_ml();
+    let mut nearby = vec![0_usize; components.pieces().len()];
+    for (run, piece) in components.runs() {
+        nearby[piece] += near.voxels[run].iter().filter(|r| **r != 0).count();
+    }
+    let share =
+        |counts: &[usize], n: usize| counts[n] as f64 / components.pieces()[n].voxels as f64;
+    let main = (0..covered.len()).max_by_key(|n| covered[*n]);
+    let least = main.map_or(0.0, |main| share(&covered, main) * AS_WELL);
     let is_whole = |n: usize| {
-        let voxels = components.pieces()[n].voxels as f64;
-        covered[n] as f64 > rule.coverage * voxels && voxels * voxel_ml > rule.minimum_piece_ml
+        let ml = components.pieces()[n].voxels as f64 * voxel_ml;
+        share(&nearby, n) > rule.coverage
+            && share(&covered, n) > least
+            && ml > rule.minimum_piece_ml
     };
     let mut area = Mask {
         voxels: vec![0; solid.voxels.len()],

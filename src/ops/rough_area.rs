@@ -2,15 +2,21 @@
 
 use rayon::prelude::*;
 
-use super::morphology::crowded;
+use super::morphology::{crowded, dilate};
 use crate::volume::coarse_grid::CoarseField;
-use crate::volume::{Image, Mask};
+use crate::volume::{BoundingBox, Image, Mask};
 
 /// Logit of a probability of 0.9, from which a voxel is the core of an area whatever the others.
 pub(super) const SURE: f32 = 2.2;
 
 /// Voxels most of whose surroundings lie below a value are dark: more than this share.
 const DARK_SHARE: f32 = 0.55;
+
+/// So close to tissue its end is looked at [mm].
+const BESIDE_MM: f64 = 5.0;
+
+/// A fill holds beside tissue this share of what it holds of all that is dark.
+const AS_OFTEN: f64 = 0.75;
 
 /// A rough area; masks on the image's grid.
 pub struct Rough {
@@ -47,6 +53,36 @@ impl Rough {
     /// Whether most dark voxels away from the area lie in a mask.
     pub fn air_around_is(&self, mask: &Mask) -> bool {
         mostly(&self.dark, mask, |n| self.near.voxels[n] == 0)
+    }
+
+    /// Whether the core's dark voxels next to tissue lie in a mask nearly as often as all of them: a fill
+    /// begins where tissue ends.
+    pub fn begins_with(&self, mask: &Mask) -> bool {
+        let Some(bounds) = BoundingBox::around(&self.core.voxels, mask.geometry.shape) else {
+            return true;
+        };
+        let reach = mask.geometry.spacing().mm();
+        let reach = reach.map(|mm| (BESIDE_MM / mm).ceil() as usize);
+        let bounds = bounds.grown(reach, mask.geometry.shape);
+        let [core, near, dark, mask] =
+            [&self.core, &self.near, &self.dark, mask].map(|all| all.crop(&bounds));
+        let mut tissue = near;
+        let voxels = tissue.voxels.iter_mut().zip(&dark.voxels);
+        voxels.for_each(|(near, dark)| *near &= 1 - dark);
+        let beside = dilate(&tissue, BESIDE_MM);
+        let share = |counts: &dyn Fn(usize) -> u8| {
+            let wanted = |n: &usize| core.voxels[*n] & dark.voxels[*n] & counts(*n) != 0;
+            let (mut all, mut held) = (0_usize, 0_usize);
+            for n in (0..core.voxels.len()).filter(wanted) {
+                all += 1;
+                held += usize::from(mask.voxels[n]);
+            }
+            (all > 0).then(|| held as f64 / all as f64)
+        };
+        match (share(&|n| beside.voxels[n]), share(&|_| 1)) {
+            (Some(beside), Some(all)) => beside >= AS_OFTEN * all,
+            _ => true,
+        }
     }
 
     /// Whether most of the core is dark.

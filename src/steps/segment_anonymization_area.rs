@@ -1,6 +1,6 @@
 //! Anonymization-area mask: voxels that a de-identification tool altered.
 //!
-//! In: a CT or MR volume, and its foreground mask if there is one. Out: a mask on the volume's own
+//! In: a CT or MR volume, and for the picture its foreground mask. Out: a mask on the volume's own
 //! grid, 1 = blanked, blurred, replaced or distorted. Empty for a scan that nobody altered, which is
 //! the most frequent case.
 //!
@@ -19,12 +19,12 @@ use crate::network::card::Area;
 use crate::network::mask::{Choice, MaskNetwork};
 use crate::network::windows::{LabelNetwork, Mirroring};
 use crate::network::{Modality, Network, NetworkUsed, Prediction, Shipped};
-use crate::ops::constant_area::{Air, equal_to, snap};
+use crate::ops::constant_area::snap;
 use crate::ops::extent::Extent;
-use crate::ops::rough_area::rough_area;
 use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
 use crate::steps::through_windows::Files;
+use crate::volume::coarse_grid::CoarseField;
 use crate::volume::{self, Canonical, Image, Mask, Summary};
 
 /// The step.
@@ -41,7 +41,7 @@ pub struct Config {
     /// Mask to write, 1 = altered (`.nii` or `.nii.gz`).
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Foreground mask on the same grid; says which constant voxels are air around the body.
+    /// Foreground mask on the same grid; the picture shows its outline, too.
     #[arg(long, value_name = "FILE")]
     pub foreground: Option<PathBuf>,
     /// Folder of another network: `card.json` and its weights.
@@ -144,7 +144,7 @@ fn run_coarse_grid(config: &Config, mut network: Network, context: &Context) -> 
     let foreground = read_foreground(config, &scan)?;
     context.stage("segmenting the anonymization area");
     let prediction = network.predict(&scan.image, config.modality)?;
-    let found = segment(&scan, foreground.as_ref(), &network, prediction)?;
+    let found = segment(&scan, &mut network, prediction)?;
     context.stage("writing the mask");
     write(&scan, foreground.as_ref(), &found, config, context)?;
     Ok(found.report)
@@ -230,22 +230,29 @@ pub fn segment_label(
     })
 }
 
-/// Finds the altered voxels of a scan that is in memory (its foreground on the grid of
-/// [`Canonical::image`]), from what a network said about it.
+/// Finds the altered voxels of a scan that is in memory, from what a network said about it.
 ///
 /// # Errors
-/// Exit 69 when the network's card does not say how the area is decided.
+/// Exit 69 when the network's card does not say how the area is decided; of its refinement as
+/// [`Network::predict`].
 pub fn segment(
     scan: &Canonical,
-    foreground: Option<&Mask>,
-    network: &Network,
+    network: &mut Network,
     prediction: Prediction,
 ) -> Result<Segmented> {
     let area = network.card.area.clone().ok_or_else(|| {
         Error::Unavailable("the anonymization-area network's card has no area".to_owned())
     })?;
-    let altered = Altered { prediction, area };
-    let mask = altered.mask(&scan.image, foreground);
+    let mut altered = Altered {
+        prediction,
+        refined: None,
+        area,
+    };
+    if altered.any() {
+        let threshold = altered.threshold();
+        altered.refined = network.refine(&scan.image, &altered.prediction, threshold)?;
+    }
+    let mask = altered.mask(&scan.image);
     let extent = Extent::of(&mask);
     let probability = altered.prediction.altered.map(sigmoid);
     let report = Report {
@@ -331,6 +338,8 @@ fn sigmoid(logit: f32) -> f32 {
 /// What a network says about the alteration of an image.
 struct Altered {
     prediction: Prediction,
+    /// Its logits after a second look, on finer cells.
+    refined: Option<CoarseField>,
     area: Area,
 }
 
@@ -342,15 +351,25 @@ impl Altered {
             && altered.is_none_or(|logit| logit > self.area.altered_threshold)
     }
 
-    /// The logit above which a cell belongs to the area; the card's where nothing judges the scan.
+    /// The logit above which a cell of the prediction belongs to the area.
     fn threshold(&self) -> f32 {
+        self.threshold_of(&self.prediction.logits)
+    }
+
+    /// The same of any field; the card's where nothing judges the scan.
+    fn threshold_of(&self, logits: &CoarseField) -> f32 {
         match self.prediction.altered {
-            Some(_) => self.area.threshold(&self.prediction.logits.values),
+            Some(_) => self.area.threshold(&logits.values),
             None => self.area.mask_threshold,
         }
     }
 
-    fn mask(&self, image: &Image, foreground: Option<&Mask>) -> Mask {
+    /// What is known of where the area lies.
+    fn logits(&self) -> &CoarseField {
+        self.refined.as_ref().unwrap_or(&self.prediction.logits)
+    }
+
+    fn mask(&self, image: &Image) -> Mask {
         let empty = || Mask {
             voxels: vec![0; image.geometry.voxel_count()],
             geometry: image.geometry.clone(),
@@ -358,15 +377,10 @@ impl Altered {
         if !self.any() {
             return empty();
         }
-        let logits = &self.prediction.logits;
-        let air = Air {
-            is_constant: |value| match foreground {
-                Some(foreground) => self.air_outside_is_constant(image, foreground, value),
-                None => self.air_looks_constant(),
-            },
-            below: self.prediction.normalization.value_of(DARK),
-        };
-        let area = snap(image, logits, self.threshold(), &air, &self.area.snap);
+        let logits = self.logits();
+        let threshold = self.threshold_of(logits);
+        let air_below = self.prediction.normalization.value_of(DARK);
+        let area = snap(image, logits, threshold, air_below, &self.area.snap);
         let voxels = area.voxels.iter().filter(|v| **v != 0).count();
         if (voxels as f64) * area.geometry.voxel_ml() < self.area.minimum_ml {
             return empty();
@@ -374,56 +388,14 @@ impl Altered {
         area
     }
 
-    /// Whether most of the air (outside the body and far from the area) holds the fill's value.
-    fn air_outside_is_constant(&self, image: &Image, foreground: &Mask, value: f32) -> bool {
-        let outside = self.threshold() - UNLIKELY;
-        let near = rough_area(image, &self.prediction.logits, outside);
-        let constant = equal_to(image, value);
-        let voxels = foreground
-            .voxels
-            .iter()
-            .zip(&near.voxels)
-            .zip(&constant.voxels);
-        let (mut air, mut filled) = (0_usize, 0_usize);
-        for ((&foreground, &near), &constant) in voxels {
-            let is_air = 1 - (foreground | near);
-            air += usize::from(is_air);
-            filled += usize::from(is_air & constant);
-        }
-        2 * filled > air
-    }
-
-    /// The same from the network's own channels: of the cells that are dark and no part of the area,
-    /// most are constant.
-    fn air_looks_constant(&self) -> bool {
-        let channels = &self.prediction.channels;
-        let cells = self
-            .prediction
-            .logits
-            .values
-            .iter()
-            .zip(&channels.intensity);
-        let outside = self.threshold() - UNLIKELY;
-        let (mut air, mut filled) = (0_usize, 0_usize);
-        for ((&logit, &intensity), &flat) in cells.zip(&channels.flat) {
-            if logit < outside && intensity < DARK {
-                air += 1;
-                filled += usize::from(flat > 0.5);
-            }
-        }
-        2 * filled > air
-    }
-
     /// Probability of alteration in thousandths.
     fn probability(&self, image: &Image) -> Image {
-        let logits = &self.prediction.logits;
+        let logits = self.logits();
         let temperature = self.area.temperature;
         let per_mille = |logit| (1000.0 * sigmoid(logit / temperature)).round() as i16;
         Image::of_thousandths(logits.map_voxels(&image.geometry, per_mille))
     }
 }
 
-/// A logit this far below the mask's threshold is surely no part of the area.
-const UNLIKELY: f32 = 2.0;
 /// Cells and voxels darker than this (normalised intensity) are taken for air.
 const DARK: f32 = 0.1;

@@ -5,8 +5,8 @@
 
 use rayon::prelude::*;
 
-use super::Volume;
 use super::geometry::{Geometry, Shape};
+use super::{BoundingBox, Volume};
 
 /// Cells of `cell_mm` along i, j, k, centred on the volume.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +60,29 @@ impl CoarseGrid {
             spacing,
             offset,
         }
+    }
+
+    /// Some of the cells, `start` to `end` (exclusive) along i, j, k, as a grid of their own, and the
+    /// voxels that it lies over: those that the cells average, and `margin_mm` more on every side.
+    pub fn part(&self, start: Shape, end: Shape, margin_mm: f64) -> (BoundingBox, Self) {
+        let centre = |axis: usize, cell: usize| self.offset[axis] + cell as f64 * self.cell_mm;
+        let voxel = |axis: usize, mm: f64| {
+            (mm / self.spacing[axis]).clamp(0.0, (self.fine[axis] - 1) as f64)
+        };
+        let reach = |axis: usize| self.cell_mm.max(self.spacing[axis]) + margin_mm;
+        let bounds = BoundingBox {
+            start: [0, 1, 2].map(|a| voxel(a, centre(a, start[a]) - reach(a)).floor() as usize),
+            end: [0, 1, 2].map(|a| voxel(a, centre(a, end[a] - 1) + reach(a)).ceil() as usize + 1),
+        };
+        let part = Self {
+            shape: [0, 1, 2].map(|a| end[a] - start[a]),
+            cell_mm: self.cell_mm,
+            fine: bounds.shape(),
+            spacing: self.spacing,
+            offset: [0, 1, 2]
+                .map(|a| centre(a, start[a]) - bounds.start[a] as f64 * self.spacing[a]),
+        };
+        (bounds, part)
     }
 
     /// Number of cells.
@@ -165,6 +188,40 @@ pub struct RowReader<'a> {
 }
 
 impl CoarseField {
+    /// The field at the cells of another grid over the same volume, by linear interpolation.
+    pub fn on(&self, grid: &CoarseGrid) -> Self {
+        let between = [0, 1, 2].map(|axis| {
+            let last = self.grid.shape[axis] - 1;
+            let place = |cell: usize| {
+                let mm = grid.offset[axis] + cell as f64 * grid.cell_mm - self.grid.offset[axis];
+                let cell = (mm / self.grid.cell_mm).clamp(0.0, last as f64);
+                let lower = (cell.floor() as usize).min(last.saturating_sub(1));
+                (lower, (cell - lower as f64) as f32)
+            };
+            Between((0..grid.shape[axis]).map(place).collect())
+        });
+        let [along_i, j, k] = between;
+        let rows = RowReader { field: self, j, k };
+        let [ni, nj, _] = grid.shape;
+        let mut values = vec![0.0; grid.cell_count()];
+        let planes = values.par_chunks_mut(ni * nj).enumerate();
+        planes.for_each(|(k, plane)| {
+            let mut cells = vec![0.0; self.grid.shape[0]];
+            for (j, row) in plane.chunks_mut(ni).enumerate() {
+                rows.read(j, k, &mut cells);
+                for (i, value) in row.iter_mut().enumerate() {
+                    let (low, share) = along_i.place(i);
+                    let high = (low + 1).min(cells.len() - 1);
+                    *value = cells[low] + share * (cells[high] - cells[low]);
+                }
+            }
+        });
+        Self {
+            grid: grid.clone(),
+            values,
+        }
+    }
+
     /// A value for every voxel of the volume below, from the field's linear interpolation.
     pub fn map_voxels<T: Copy + Default + Send>(
         &self,
@@ -304,6 +361,41 @@ mod tests {
                 assert!((back.voxels[n] - ramp.voxels[n]).abs() < 0.05, "{index:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_part_of_a_grid_averages_as_the_whole_does() {
+        let geometry = grid([40, 50, 13], [0.9, 0.7, 3.0]);
+        let ramp = volume(geometry.clone(), |[i, j, k]| {
+            (i * i + 2 * j + 30 * k) as f32
+        });
+        let whole = CoarseGrid::over(&geometry, 2.0);
+        let (start, end) = ([3, 0, 5], [11, 9, whole.shape[2]]);
+        let (bounds, part) = whole.part(start, end, 2.0);
+        assert!(bounds.fits(geometry.shape) && part.fine_shape() == bounds.shape());
+        let all = average(&whole, &ramp.voxels);
+        let some = average(&part, &ramp.crop(&bounds).voxels);
+        assert_eq!(some.len(), 8 * 9 * (whole.shape[2] - 5));
+        for (n, value) in some.iter().enumerate() {
+            let index = [n % 8 + 3, n / 8 % 9, n / 72 + 5];
+            let same = all[index[0] + whole.shape[0] * (index[1] + whole.shape[1] * index[2])];
+            assert!((value - same).abs() < 1e-2, "{index:?}: {value} {same}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_read_between_its_cells_by_a_finer_grid() {
+        let geometry = grid([40, 50, 13], [1.0, 0.7, 3.0]);
+        let coarse = CoarseGrid::over(&geometry, 4.0);
+        let values = (0..coarse.cell_count()).map(|n| (n % coarse.shape[0]) as f32);
+        let field = CoarseField {
+            values: values.collect(),
+            grid: coarse,
+        };
+        let fine = field.on(&CoarseGrid::over(&geometry, 2.0));
+        // Twenty fine cells over ten: a quarter of a cell outside, then by halves.
+        assert_eq!(fine.values[..4], [0.0, 0.25, 0.75, 1.25]);
+        assert_eq!(fine.values[fine.grid.shape[0] - 1], 9.0);
     }
 
     #[test]

@@ -11,5 +11,6 @@ mod crop_patches;
 mod gpu;
 mod prepare;
 mod qa_metrics;
+mod refinement;
 mod resample;
 mod segment;

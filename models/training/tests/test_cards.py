@@ -25,3 +25,17 @@ def test_shipped_cards_take_parameters_and_figures_and_say_whose_they_are(tmp_pa
         assert found["weights"]["sha256"] == "2" and found["training"]["held_out_subjects"] == []
         figures_of = {"weights": "1", "held_out_subjects": ["a"], "steps": 10}
         assert found["training"]["figures_of"] == figures_of
+
+
+def test_the_refining_network_goes_along_with_its_part_of_the_card(tmp_path):
+    judged, shipped = tmp_path / "judged", tmp_path / "shipped"
+    for folder, content in ((judged, card("1", ["a"], 0.5)), (shipped, card("2", [], 2.0))):
+        folder.mkdir()
+        if folder == judged:
+            content["refinement"] = {"weights": {"file": "refinement.onnx"}}
+            (folder / "refinement.onnx").write_bytes(b"weights")
+        (folder / "card.json").write_text(json.dumps(content))
+    cards.share(judged, shipped)
+    found = json.loads((shipped / "card.json").read_text())
+    assert list(found)[list(found).index("area") + 1] == "refinement"
+    assert (shipped / "refinement.onnx").read_bytes() == b"weights"

@@ -3,17 +3,34 @@
 `python -m voxmask_training.cards --judged ../held-out --shipped ..`
 
 The shipped weights saw every subject, so that nobody is left to judge them on: their cards take the
-parameters and the figures of those in `--judged`, and say so.
+parameters, the refining network and the figures of those in `--judged`, and say so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 TASKS = ("foreground", "anonymization-area")
 SHARED = ("boundary", "area", "evaluation")
+
+
+def refined_as(card: dict, source: dict, judged: Path, shipped: Path) -> dict:
+    """Gives a card with the refining network of another, whose file is copied beside it."""
+    if "refinement" not in source:
+        return card
+    file = source["refinement"]["weights"]["file"]
+    if judged != shipped:
+        shutil.copyfile(judged / file, shipped / file)
+    found: dict[str, object] = {}
+    for name, value in card.items():
+        if name != "refinement":
+            found[name] = value
+        if name == "area":
+            found["refinement"] = source["refinement"]
+    return found
 
 
 def share(judged: Path, shipped: Path) -> None:
@@ -22,6 +39,7 @@ def share(judged: Path, shipped: Path) -> None:
     path = shipped / "card.json"
     card = json.loads(path.read_text())
     card |= {block: source[block] for block in SHARED}
+    card = refined_as(card, source, judged, shipped)
     card["training"]["figures_of"] = {
         "weights": source["weights"]["sha256"],
         "held_out_subjects": source["training"]["held_out_subjects"],

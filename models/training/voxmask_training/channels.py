@@ -102,6 +102,18 @@ class CoarseGrid:
         weights[rows, high] += place - low
         return weights
 
+    def from_coarser(self, coarser: CoarseGrid, values: np.ndarray) -> np.ndarray:
+        """A field on a coarser grid over the same volume, linearly at this grid's cells."""
+        matrices = []
+        for axis in range(3):
+            (cells, _), (mine, _) = coarser.positions(axis), self.positions(axis)
+            count = len(cells)
+            place = np.clip((mine - cells[0]) / coarser.cell, 0, count - 1)
+            matrices.append(
+                np.clip(1 - np.abs(place[:, None] - np.arange(count)), 0, None).astype(np.float32)
+            )
+        return _separable(values, matrices)
+
     def pool(self, values: np.ndarray) -> np.ndarray:
         """Native [i, j, k] to coarse [mi, mj, mk]."""
         return _separable(values, [self.pooling_weights(a) for a in range(3)])
@@ -283,12 +295,12 @@ def air_edge(x: np.ndarray, spacing: np.ndarray, grid: CoarseGrid) -> np.ndarray
 
 
 def channels(
-    values: np.ndarray, spacing: np.ndarray, ct: bool | None = None
+    values: np.ndarray, spacing: np.ndarray, ct: bool | None = None, cell: float = CELL_MM
 ) -> tuple[np.ndarray, CoarseGrid]:
     """The networks' input [7, mi, mj, mk] (order of `CHANNELS`, no margin) and its
-    grid.
+    grid, of cells of `cell` mm.
     """
-    grid = CoarseGrid(tuple(values.shape), tuple(float(s) for s in spacing))
+    grid = CoarseGrid(tuple(values.shape), tuple(float(s) for s in spacing), cell)
     x, ct = normalised(values, ct)
     intensity = grid.pool(x)
     flat = grid.pool(flat_voxels(values))

@@ -86,7 +86,7 @@ BOUNDARY = {
 }
 SNAP = {
     "probability": 0.1,
-    "coverage": 0.1,
+    "coverage": 0.5,
     "constant_share": 0.3,
     "mixed_radius_mm": 9.5,
     "minimum_piece_ml": 0.5,
@@ -206,6 +206,7 @@ def write_card(folder: Path, name: str, training: dict[str, object]) -> None:
         "output": {"logits": "logits", "altered": "altered" if area else None},
         "boundary": None if area else BOUNDARY | old.get("boundary", {}),
         "area": old.get("area", GATE) if area else None,
+        **{name: old[name] for name in ("refinement",) if name in old},
         "training": training,
         "evaluation": old.get("evaluation", []),
     }

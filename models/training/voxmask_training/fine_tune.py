@@ -28,6 +28,7 @@ import torch
 from numpy.random import Generator
 from torch import nn
 
+from .cards import refined_as
 from .channels import channels, read_canonical, spacing_of
 from .export import TOLERANCE, export_head, write_card
 from .losses import patch_losses
@@ -202,7 +203,9 @@ def main() -> None:
     if worst > TOLERANCE:
         raise SystemExit("the exported network differs from the trained one")
     # What was fitted stays; what was measured was measured on other weights.
-    card = json.loads((options.models / FILES[head] / "card.json").read_text())
+    source = options.models / FILES[head]
+    card = json.loads((source / "card.json").read_text())
+    card = refined_as(card, card, source, folder)
     (folder / "card.json").write_text(json.dumps(card | {"evaluation": []}))
     training = {
         "fine_tuned_from": "the shipped weights",

@@ -9,19 +9,14 @@ use crate::volume::coarse_grid::CoarseGrid;
 const SHAPE: [usize; 3] = [48, 40, 32];
 const RULE: Snap = Snap {
     probability: 0.1,
-    coverage: 0.1,
+    coverage: 0.5,
     constant_share: 0.3,
     mixed_radius_mm: 3.0,
     minimum_piece_ml: 0.5,
 };
 
-/// Air that was constant or not; nothing is as dark as air.
-fn air(is_constant: bool) -> Air<impl Fn(f32) -> bool> {
-    Air {
-        is_constant: move |_| is_constant,
-        below: 0.0,
-    }
-}
+/// Nothing is darker than this.
+const NO_AIR: f32 = 0.0;
 
 /// Noise from 1 to 8 (no zero by chance), the same every time.
 fn noise(n: usize) -> i16 {
@@ -76,20 +71,20 @@ fn a_rough_area_becomes_exactly_what_was_blanked() {
         let logits = logits(&image, from_mm);
         let rough = rough_area(&image, &logits, 0.0);
         assert!(differing(&rough, &truth) > 1000);
-        let found = snap(&image, &logits, 0.0, &air(false), &RULE);
+        let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
         assert_eq!(differing(&found, &truth), 0, "{from_mm}");
     }
 }
 
 #[test]
-fn in_constant_air_only_what_is_near_the_area_is_taken() {
-    // The air below was zero to begin with and touches the blanked box.
-    let truth = blanked();
-    let below = box_mask(truth.geometry.clone(), [0, 0, 0], [30, 40, 6]);
+fn of_constant_air_all_around_only_what_is_near_the_area_is_taken() {
+    // The air before it was zero to begin with and touches the blanked box.
+    let truth = box_mask(grid(SHAPE, [1.0, 1.0, 2.0]), [30, 0, 0], [48, 40, 8]);
+    let below = box_mask(truth.geometry.clone(), [0, 0, 0], [30, 40, 12]);
     let image = scan(|n| truth.voxels[n] | below.voxels[n] != 0);
     let logits = logits(&image, 26.0);
-    let found = snap(&image, &logits, 0.0, &air(true), &RULE);
-    for index in [[31, 6, 7], [47, 39, 31], [30, 20, 20]] {
+    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
+    for index in [[31, 6, 7], [47, 39, 7], [30, 20, 5]] {
         assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
     }
     for index in [[2, 20, 2], [15, 20, 2], [20, 20, 20]] {
@@ -98,12 +93,25 @@ fn in_constant_air_only_what_is_near_the_area_is_taken() {
 }
 
 #[test]
+fn zeros_of_the_scanner_beside_a_fill_are_taken_where_they_are_near() {
+    // Blanked from 36 mm on; zeros from 20 to 34 mm, of which the guess from 30 mm on covers a third.
+    let truth = box_mask(grid(SHAPE, [1.0, 1.0, 2.0]), [36, 0, 0], [48, 40, 32]);
+    let image = scan(|n| !matches!(n % SHAPE[0], 0..20 | 34 | 35));
+    let found = snap(&image, &logits(&image, 30.0), 0.0, NO_AIR, &RULE);
+    assert_eq!(found.voxels[truth.offset([40, 20, 20])], 1);
+    assert_eq!(found.voxels[truth.offset([22, 20, 20])], 0);
+    // A guess that finds both as well takes both, to where they end.
+    let found = snap(&image, &logits(&image, 24.0), 0.0, NO_AIR, &RULE);
+    assert_eq!(found.voxels[truth.offset([20, 20, 20])], 1);
+}
+
+#[test]
 fn noise_that_is_cut_off_at_the_fill_is_no_part_of_it() {
     // Half of the other voxels hold the fill's value by chance.
     let truth = blanked();
     let image = scan(|n| truth.voxels[n] != 0 || noise(n) < 5);
     let logits = logits(&image, 26.0);
-    let found = snap(&image, &logits, 0.0, &air(false), &RULE);
+    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
     // A layer beside it joins, where it holds the value.
     let blanked = truth.voxels.iter().filter(|v| **v != 0).count();
     assert!(differing(&found, &truth) < blanked / 20);
@@ -116,7 +124,7 @@ fn an_area_without_a_constant_stays_as_it_is() {
     let rough = rough_area(&image, &logits, 0.0);
     // Eight values of noise: none holds 30 %.
     assert!(fill_of(&image, &rough).unwrap().share < 0.2);
-    let found = snap(&image, &logits, 0.0, &air(false), &RULE);
+    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
     assert_eq!(differing(&found, &rough), 0);
 }
 
@@ -137,7 +145,7 @@ fn a_value_that_noise_holds_often_is_no_fill() {
     let rough = rough_area(&image, &logits, 0.0);
     let fill = fill_of(&image, &rough).unwrap();
     assert!(fill.value == 1.0 && fill.share > 0.5 && fill.next_share > 0.25);
-    let found = snap(&image, &logits, 0.0, &air(false), &RULE);
+    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
     assert_eq!(differing(&found, &rough), 0);
 }
 
@@ -148,7 +156,7 @@ fn a_painted_face_in_front_of_blanked_air_keeps_its_rough_edge() {
     let image = scan(|n| truth.voxels[n] != 0 && n % SHAPE[0] >= 44);
     let logits = logits(&image, 30.0);
     let rough = rough_area(&image, &logits, 0.0);
-    let found = snap(&image, &logits, 0.0, &air(false), &RULE);
+    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
     let n = truth.offset([33, 20, 20]);
     assert_eq!((rough.voxels[n], found.voxels[n]), (1, 1));
 }
@@ -158,13 +166,7 @@ fn dark_noise_in_front_of_a_blanked_strip_is_no_part_of_it() {
     let truth = box_mask(grid(SHAPE, [1.0, 1.0, 2.0]), [30, 0, 0], [36, 40, 32]);
     let image = scan(|n| truth.voxels[n] != 0);
     let logits = logits(&image, 26.0);
-    let found = |below| {
-        let air = Air {
-            below,
-            ..air(false)
-        };
-        snap(&image, &logits, 0.0, &air, &RULE)
-    };
+    let found = |air_below| snap(&image, &logits, 0.0, air_below, &RULE);
     assert_eq!(differing(&found(10.0), &truth), 0);
     assert!(differing(&found(0.0), &truth) > 1000);
 }
@@ -176,7 +178,7 @@ fn a_network_that_is_sure_of_nothing_finds_a_painted_face_too() {
     let mut logits = logits(&image, 26.0);
     logits.values.iter_mut().for_each(|logit| *logit *= 0.1);
     assert!(logits.values.iter().all(|&logit| logit < SURE));
-    let found = snap(&image, &logits, 0.0, &air(true), &RULE);
+    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
     for index in [[36, 10, 20], [36, 30, 20]] {
         assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
     }
@@ -188,7 +190,7 @@ fn a_fill_is_found_below_the_probability_of_what_is_near_too() {
     let image = scan(|n| truth.voxels[n] != 0);
     let mut logits = logits(&image, 30.0);
     logits.values.iter_mut().for_each(|logit| *logit -= 25.0);
-    let found = snap(&image, &logits, -20.0, &air(true), &RULE);
+    let found = snap(&image, &logits, -20.0, NO_AIR, &RULE);
     assert_eq!(found.voxels[truth.offset([44, 20, 20])], 1);
 }
 
@@ -230,12 +232,8 @@ fn slab(image: &Image, from_mm: f64, to_mm: f32) -> CoarseField {
     logits
 }
 
-fn dark(is_constant: bool) -> Air<impl Fn(f32) -> bool> {
-    Air {
-        is_constant: move |_| is_constant,
-        below: 50.0,
-    }
-}
+/// What is darker is as dark as that air.
+const AIR_BELOW: f32 = 50.0;
 
 const STRIP_RULE: Snap = Snap {
     mixed_radius_mm: 9.0,
@@ -251,7 +249,7 @@ fn noise_for_a_strip_ends_where_tissue_begins() {
     let air = box_mask(image.geometry.clone(), [0, 0, 0], [40, 40, 32]);
     let truth = kept(&rough, |n| air.voxels[n]);
     assert!(differing(&rough, &truth) > 1000);
-    let found = snap(&image, &logits, 0.0, &dark(false), &STRIP_RULE);
+    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
     assert_eq!(differing(&found, &truth), 0);
 }
 
@@ -265,7 +263,7 @@ fn noise_in_constant_air_was_put_there() {
         _ => value,
     });
     let logits = slab(&image, 26.0, 44.0);
-    let found = snap(&image, &logits, 0.0, &dark(true), &STRIP_RULE);
+    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
     let (mut kept, mut wrong, mut all) = (0, 0, 0);
     for (n, &voxel) in found.voxels.iter().enumerate() {
         all += usize::from(strip(n));
@@ -288,6 +286,6 @@ fn a_thin_blurred_strip_keeps_its_bright_part() {
     });
     let logits = slab(&image, 30.0, 46.0);
     let rough = rough_area(&image, &logits, 0.0);
-    let found = snap(&image, &logits, 0.0, &dark(false), &STRIP_RULE);
+    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
     assert_eq!(differing(&found, &rough), 0);
 }

@@ -5,7 +5,8 @@
 foreground: logit = 20 * (intensity - 0.3). anonymization-area: logit = 20 * (flat - 0.9), and the
 scan counts as altered when the largest logit of any cell is above 0. nearest-2 and nearest-25 see a
 scan through windows: the logit of label c is -(intensity - c)^2, so that the label is the whole number
-that is nearest. Needs onnx.
+that is nearest. refined-area is anonymization-area with a refinement by the same rule on cells of 2 mm, and
+snaps nothing. Needs onnx.
 """
 
 import hashlib
@@ -20,9 +21,11 @@ from onnx import TensorProto, helper, numpy_helper
 CHANNELS = ["intensity", "flat", "detail", "in-view", "ct"]
 
 
-def network(channel: int, threshold: float, altered: bool) -> onnx.ModelProto:
+def network(
+    channel: int, threshold: float, altered: bool, channels: int = len(CHANNELS)
+) -> onnx.ModelProto:
     """One 1x1x1 convolution: 20 * (channel - threshold), outside the view -20 * threshold."""
-    weights = np.zeros((1, len(CHANNELS), 1, 1, 1), np.float32)
+    weights = np.zeros((1, channels, 1, 1, 1), np.float32)
     weights[0, channel] = 20
     constants = [
         numpy_helper.from_array(weights, "w"),
@@ -36,7 +39,7 @@ def network(channel: int, threshold: float, altered: bool) -> onnx.ModelProto:
         constants.append(numpy_helper.from_array(np.array([1, 1], np.int64), "shape"))
         outputs.append(helper.make_tensor_value_info("altered", TensorProto.FLOAT, [1, 1]))
     inputs = [
-        helper.make_tensor_value_info("channels", TensorProto.FLOAT, [1, len(CHANNELS), "k", "j", "i"])
+        helper.make_tensor_value_info("channels", TensorProto.FLOAT, [1, channels, "k", "j", "i"])
     ]
     graph = helper.make_graph(nodes, "threshold", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -88,7 +91,7 @@ def card(name: str, weights: bytes) -> dict:
             "minimum_ml": 1.0,
             "snap": {
                 "probability": 0.1,
-                "coverage": 0.1,
+                "coverage": 0.5,
                 "constant_share": 0.3,
                 "mixed_radius_mm": 3.0,
                 "minimum_piece_ml": 0.5,
@@ -97,6 +100,30 @@ def card(name: str, weights: bytes) -> dict:
         "training": {},
         "evaluation": [],
     }
+
+
+def refined(card: dict, weights: bytes) -> dict:
+    """The card with a refinement, and without snapping."""
+    card["area"]["snap"]["constant_share"] = 2.0
+    card["refinement"] = {
+        "weights": {"file": "refinement.onnx", "sha256": hashlib.sha256(weights).hexdigest()},
+        "input": card["input"]
+        | {
+            "cell_mm": 2.0,
+            "channels": [*CHANNELS, "logit"],
+            "margin_cells": 0,
+            "multiple_of": 8,
+        },
+        "output": {"logits": "logits", "altered": None},
+        "logit_most": 8.0,
+        "logit_unit": 4.0,
+        "share": 1.0,
+        "unsure_logit": 4.0,
+        "around_cells": 4,
+        "tile_cells": 16,
+        "overlap_cells": 4,
+    }
+    return card
 
 
 def nearest(labels: int) -> onnx.ModelProto:
@@ -158,6 +185,10 @@ def main() -> None:
     for name, channel, threshold in [("foreground", 0, 0.3), ("anonymization-area", 1, 0.9)]:
         weights = network(channel, threshold, name != "foreground").SerializeToString()
         write(root / name, weights, card(name, weights))
+    weights = network(1, 0.9, True).SerializeToString()
+    finer = network(1, 0.9, False, len(CHANNELS) + 1).SerializeToString()
+    write(root / "refined-area", weights, refined(card("anonymization-area", weights), finer))
+    (root / "refined-area" / "refinement.onnx").write_bytes(finer)
     for labels in (2, 25):
         name = f"nearest-{labels}"
         weights = nearest(labels).SerializeToString()

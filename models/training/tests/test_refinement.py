@@ -1,0 +1,86 @@
+"""A short run of the refinement: crops are made, it learns from them, and is exported."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from test_train import phantom
+
+from voxmask_training import export_refinement, refinement_samples, train_refinement
+from voxmask_training.channels import CoarseGrid
+from voxmask_training.refinement import LOGIT_MOST, LOGIT_UNIT, REFINED_CHANNELS, Refinement
+from voxmask_training.refinement_samples import AREA, CROP_CELLS, LOGIT, crops
+from voxmask_training.samples import store
+
+
+def rough_logits(cells: np.ndarray) -> tuple[np.ndarray, float]:
+    """What a first network might say of a phantom: dark is altered."""
+    return np.where(cells[0] < 0.01, 3.0, -3.0), 5.0
+
+
+def made(seed: int) -> np.ndarray:
+    """Crops of a blanked phantom."""
+    rng = np.random.default_rng(seed)
+    found = crops(phantom(rng, True), SimpleNamespace(logits=rough_logits), rng)
+    assert found is not None
+    return found
+
+
+def test_a_field_is_laid_on_finer_cells():
+    coarse = CoarseGrid((20, 20, 20), (2.0, 2.0, 2.0))
+    fine = CoarseGrid((20, 20, 20), (2.0, 2.0, 2.0), 2.0)
+    ramp = np.arange(10, dtype=np.float32)[:, None, None] * np.ones((1, 10, 10), np.float32)
+    found = fine.from_coarser(coarse, ramp)
+    assert found.shape == (20, 20, 20)
+    # A quarter of a coarse cell outside, then by halves.
+    assert found[:4, 3, 3] == pytest.approx([0.0, 0.25, 0.75, 1.25])
+    assert found[-1, 3, 3] == pytest.approx(9.0)
+
+
+def test_crops_hold_the_border_and_what_the_first_network_said():
+    cells = made(0)
+    assert cells.shape == (refinement_samples.CROPS, LOGIT + 1, *[CROP_CELLS] * 3)
+    layers = train_refinement.restored(torch.from_numpy(cells))
+    area, logit = layers[:, AREA], layers[:, LOGIT] * LOGIT_UNIT
+    assert (area.amax((1, 2, 3)) == 1.0).all() and (area.amin((1, 2, 3)) == 0.0).all()
+    assert float(logit.max()) == pytest.approx(3.0, abs=0.1)
+    assert float(logit.abs().max()) <= LOGIT_MOST
+
+
+def test_an_untrained_refinement_says_what_the_first_network_said():
+    channels = torch.rand(1, len(REFINED_CHANNELS), 16, 8, 24)
+    with torch.no_grad():
+        said = Refinement()(channels)
+    assert torch.allclose(said, channels[:, -1:] * LOGIT_UNIT)
+
+
+def test_it_trains_goes_on_and_is_exported(tmp_path, monkeypatch):
+    for n in range(3):
+        about = {"kind": "plane-blur", "subject": f"phantom {n}", "modality": "t1"}
+        about = {name: np.asarray(value) for name, value in about.items()}
+        store(tmp_path / "samples" / "phantom" / f"1_{n:05d}.npz", {"cells": made(n)} | about)
+    run = tmp_path / "run"
+
+    def train(steps: int) -> None:
+        words = ["train_refinement", "--samples", tmp_path / "samples", "--run", run]
+        words += ["--fold", "none", "--steps", steps, "--threads", 1]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+        train_refinement.main()
+
+    train(2)
+    train(3)
+    state = torch.load(run / "checkpoint.pt", "cpu", weights_only=False)
+    assert state["step"] == 3
+    folder = tmp_path / "models" / "anonymization-area"
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text(json.dumps({"area": {}, "training": {}}))
+    words = ["export_refinement", "--run", run, "--models", tmp_path / "models"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    export_refinement.main()
+    card = json.loads((folder / "card.json").read_text())
+    assert list(card) == ["area", "refinement", "training"]
+    assert card["refinement"]["input"]["channels"][-1] == "logit"
+    assert (folder / card["refinement"]["weights"]["file"]).stat().st_size > 100_000

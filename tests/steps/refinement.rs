@@ -1,0 +1,102 @@
+//! The second look at an area's border, with networks whose answers are known (`tests/data/models`).
+
+use std::path::{Path, PathBuf};
+
+use voxmask::volume;
+
+use crate::common::phantom::{PLAIN, Phantom, noise};
+use crate::common::{read_json, run};
+
+fn model(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/models")
+        .join(name)
+}
+
+/// A copy of `refined-area` with another card.
+fn with(folder: &Path, change: impl Fn(&mut serde_json::Value)) -> PathBuf {
+    let from = model("refined-area");
+    let mut card = read_json(&from.join("card.json"));
+    change(&mut card);
+    for file in ["model.onnx", "refinement.onnx"] {
+        std::fs::copy(from.join(file), folder.join(file)).unwrap();
+    }
+    std::fs::write(folder.join("card.json"), card.to_string()).unwrap();
+    folder.to_owned()
+}
+
+/// Where a slab that begins at voxel 25 of 60 along i was found to begin, on average [voxels].
+fn found_from(scan: &Path, model: &Path, output: &Path) -> f64 {
+    let arguments: [&Path; 7] = [
+        "--input".as_ref(),
+        scan,
+        "--model".as_ref(),
+        model,
+        "--output".as_ref(),
+        output,
+        "--overwrite".as_ref(),
+    ];
+    run("segment-anonymization-area", arguments).expect(0);
+    let mask = volume::read_mask(output).unwrap();
+    let voxels = mask.voxels.iter().filter(|v| **v != 0).count();
+    60.0 - voxels as f64 / (40.0 * 50.0)
+}
+
+#[test]
+fn the_border_of_an_area_is_found_again_on_finer_cells() {
+    let folder = tempfile::tempdir().unwrap();
+    let scan = folder.path().join("scan.nii");
+    let phantom = Phantom::new([60, 40, 50], PLAIN, |[i, j, k]| {
+        let n = i + 60 * (j + 40 * k);
+        if i < 25 {
+            300.0 + 100.0 * noise(n)
+        } else {
+            500.0
+        }
+    });
+    phantom.write(&scan);
+    let output = folder.path().join("area.nii");
+    let refined = found_from(&scan, &model("refined-area"), &output);
+    let coarse = with(folder.path(), |card| {
+        card.as_object_mut().unwrap().remove("refinement");
+    });
+    let coarse = found_from(&scan, &coarse, &output);
+    // Cells count from nine tenths constant on: a good half of a cell inside the slab.
+    assert!(coarse > 26.6 && coarse < 29.0, "{coarse}");
+    assert!(refined > 25.5 && refined < 26.6, "{refined}");
+    // Larger tiles see the same.
+    let at_once = with(folder.path(), |card| {
+        card["refinement"]["tile_cells"] = 96.into()
+    });
+    let at_once = found_from(&scan, &at_once, &output);
+    assert!((at_once - refined).abs() < 1e-9, "{at_once} {refined}");
+}
+
+#[test]
+fn a_refinement_that_does_not_fit_its_network_is_refused() {
+    type Change = (fn(&mut serde_json::Value), &'static str);
+    let changes: [Change; 6] = [
+        (|r| r["input"]["mr_clip"] = 2.0.into(), "other intensities"),
+        (|r| r["input"]["channels"] = vec!["flat"].into(), "logit"),
+        (|r| r["output"]["altered"] = "altered".into(), "judges"),
+        (|r| r["tile_cells"] = 1_000_000.into(), "tile_cells"),
+        (|r| r["logit_unit"] = 0.into(), "logit"),
+        (|r| r["weights"]["sha256"] = "0".into(), "sha256"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (change, said) in changes {
+        let model = with(folder.path(), |card| change(&mut card["refinement"]));
+        let output = folder.path().join("area.nii");
+        let arguments: [&Path; 6] = [
+            "--input".as_ref(),
+            "scan.nii".as_ref(),
+            "--model".as_ref(),
+            &model,
+            "--output".as_ref(),
+            &output,
+        ];
+        let run = run("segment-anonymization-area", arguments).expect(69);
+        assert!(run.stderr.contains(said), "{said}: {}", run.stderr);
+        assert!(!output.exists());
+    }
+}
