@@ -65,6 +65,11 @@ impl Refinement {
         if !same_values.sees_as(first) || self.input.margin_cells != 0 {
             return Err("a refinement that sees other intensities than its network".to_owned());
         }
+        // What the first one does not see is not checked for its range elsewhere.
+        let ends = (&self.input.abrupt, &self.input.air_edge);
+        if ends != (&first.abrupt, &first.air_edge) {
+            return Err("a refinement with other rules for ends than its network".to_owned());
+        }
         if !self.input.channels.contains(&Channel::Logit) {
             return Err("a refinement that is not shown its network's logit".to_owned());
         }
@@ -72,10 +77,12 @@ impl Refinement {
             return Err("a refinement that judges the scan".to_owned());
         }
         let sides = [self.tile_cells, self.overlap_cells, self.around_cells];
-        if self.tile_cells < 8 || sides.iter().any(|cells| *cells > MOST_CELLS) {
+        // Where little of what is seen is used, there is no end of tiles.
+        let longest = self.tile_cells.min(MOST_CELLS);
+        if self.tile_cells < 8 || sides.iter().any(|cells| *cells > longest) {
             return Err(format!(
                 "refinement: tile_cells not in 8 to {MOST_CELLS}, or overlap_cells or around_cells \
-                 above {MOST_CELLS}"
+                 above that"
             ));
         }
         if !(0.0..=1.0).contains(&self.share) {
@@ -115,7 +122,8 @@ impl Refiner {
         threshold: f32,
     ) -> Result<CoarseField> {
         let grid = CoarseGrid::over(&image.geometry, self.rule.input.cell_mm);
-        let bytes = size_of::<f32>() as f64 * memory::voxels(grid.shape);
+        // What the first network said, and what comes of it.
+        let bytes = 2.0 * size_of::<f32>() as f64 * memory::voxels(grid.shape);
         memory::check(bytes, "the refined logits")?;
         let said = first.logits.on(&grid);
         let mut refined = said.clone();

@@ -101,7 +101,7 @@ fn zeros_of_the_scanner_beside_a_fill_are_taken_where_they_are_near() {
     assert_eq!(found.voxels[truth.offset([40, 20, 20])], 1);
     assert_eq!(found.voxels[truth.offset([22, 20, 20])], 0);
     // A guess that finds both as well takes both, to where they end.
-    let found = snap(&image, &logits(&image, 24.0), 0.0, NO_AIR, &RULE);
+    let found = snap(&image, &logits(&image, 21.0), 0.0, NO_AIR, &RULE);
     assert_eq!(found.voxels[truth.offset([20, 20, 20])], 1);
 }
 
