@@ -2,7 +2,7 @@
 //!
 //! The first network sees the whole scan on coarse cells and knows what was altered; where that ends
 //! it says to a few millimetres. This one sees the same channels on finer cells and what the first
-//! one said, and only where the first was not sure.
+//! one said, in the tiles in which the first was not sure of every cell.
 
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,8 @@
 //! grid, 1 = blanked, blurred, replaced or distorted. Empty for a scan that nobody altered, which is
 //! the most frequent case.
 //!
-//! Method: a network says whether the scan was altered at all, and on a coarse grid where; an area
+//! Method: a network says whether the scan was altered at all, and on a coarse grid where, a second one
+//! looks at the border of that on finer cells ([`crate::network::refinement`]); an area
 //! that was filled with one value is snapped to exactly those voxels ([`crate::ops::constant_area`]), and
 //! air that was left alone is told by its noise ([`crate::ops::air_noise`]).
 
@@ -205,7 +206,8 @@ pub struct Segmented {
 }
 
 impl Segmented {
-    /// What a network on a coarse grid said, and the logit above which a cell belongs to the area.
+    /// What a network on a coarse grid said, before a second one looked at the border, and the logit above
+    /// which a cell belongs to that area.
     pub fn prediction(&self) -> Option<(&Prediction, f32)> {
         let altered = self.altered.as_ref()?;
         Some((&altered.prediction, altered.threshold()))
