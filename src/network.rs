@@ -145,9 +145,9 @@ impl Network {
         NetworkUsed::of(&card.name, &card.version, &card.all_weights(), sessions)
     }
 
-    /// Looks once more, on finer cells, where the area of `prediction` ends: the logits there, and of
+    /// Looks once more, on finer cells, where the mask of `prediction` ends: the logits there, and of
     /// the whole scan on that grid. `None` where the card has no refinement. `threshold`: the logit
-    /// above which a cell of `prediction` belongs to the area.
+    /// above which a cell of `prediction` belongs to the mask.
     ///
     /// # Errors
     /// As [`Network::predict`].

@@ -1,7 +1,7 @@
-//! A second look at an area's border: a small network on finer cells, in tiles.
+//! A second look at a mask's border: a small network on finer cells, in tiles.
 //!
-//! The first network sees the whole scan on coarse cells and knows what was altered; where that ends
-//! it says to a few millimetres. This one sees the same channels on finer cells and what the first
+//! The first network sees the whole scan on coarse cells and knows what is anatomy, or was altered; where
+//! that ends it says to a few millimetres. This one sees the same channels on finer cells and what the first
 //! one said, in the tiles in which the first was not sure of every cell.
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub struct Refinement {
     pub logit_most: f32,
     /// The channel `logit` is the logit divided by this.
     pub logit_unit: f32,
-    /// Share of the second look in the logit, the first one's being the rest; both are clipped.
+    /// How far the logit goes from the first look's to the second's; that way both are clipped.
     pub share: f32,
     /// What lies within this of the logit at the border is looked at again.
     pub unsure_logit: f32,
@@ -174,7 +174,7 @@ impl Refiner {
         };
         let both = |first: f32, second: f32| {
             let clip = |logit: f32| logit.clamp(-rule.logit_most, rule.logit_most);
-            clip(first) + rule.share * (clip(second) - clip(first))
+            first + rule.share * (clip(second) - clip(first))
         };
         let rows = tile.rows(said.grid.shape);
         for (to, from) in rows.zip(inner.rows(logits.grid.shape)) {

@@ -55,20 +55,37 @@ pub struct Scores<'a> {
     image: &'a Image,
     normalize: &'a (dyn Fn(&mut [f32]) + Sync),
     weighing: Weighing,
-    grid: &'a CoarseGrid,
     logits: &'a CoarseField,
-    /// `contrast_gain / contrast`, 0 where there is none to speak of.
-    slope: CoarseField,
-    /// `slope` times the level of the skin.
-    threshold: CoarseField,
+    contrast: ContrastTerm,
 }
 
-/// The interpolators that one thread needs.
+/// What turns an intensity into a score: times `slope`, less `threshold`.
+enum ContrastTerm {
+    /// The same everywhere.
+    Absolute { slope: f32, threshold: f32 },
+    /// Of every cell; its grid may be coarser than that of the logits.
+    Local {
+        /// `contrast_gain / contrast`, 0 where there is none to speak of.
+        slope: CoarseField,
+        /// `slope` times the level of the skin.
+        threshold: CoarseField,
+    },
+}
+
+/// The interpolators that threads share.
 struct Rows<'a> {
     logits: RowReader<'a>,
-    slope: RowReader<'a>,
-    threshold: RowReader<'a>,
+    /// Voxels between the logits' cells.
     along_i: Between,
+    contrast: Option<ContrastRows<'a>>,
+}
+
+/// Those of a contrast term that changes from place to place.
+struct ContrastRows<'a> {
+    fields: [RowReader<'a>; 2],
+    /// The logits' cells between those of the term.
+    along_i: Between,
+    cells: usize,
 }
 
 impl<'a> Scores<'a> {
@@ -81,29 +98,28 @@ impl<'a> Scores<'a> {
         level: Level,
         weighing: Weighing,
     ) -> Self {
-        let (slope, threshold) = match level {
+        let contrast = match level {
             Level::Absolute {
                 intensity,
                 contrast,
             } => {
                 let slope = weighing.contrast_gain / contrast;
-                let cells = logits.values.len();
-                (vec![slope; cells], vec![slope * intensity; cells])
+                ContrastTerm::Absolute {
+                    slope,
+                    threshold: slope * intensity,
+                }
             }
-            Level::Local { share, means } => means.contrast_term(share, weighing.contrast_gain),
-        };
-        let field = |values| CoarseField {
-            grid: logits.grid.clone(),
-            values,
+            Level::Local { share, means } => {
+                let [slope, threshold] = means.contrast_term(share, weighing.contrast_gain);
+                ContrastTerm::Local { slope, threshold }
+            }
         };
         Self {
             image,
             normalize,
             weighing,
-            grid: &logits.grid,
             logits,
-            slope: field(slope),
-            threshold: field(threshold),
+            contrast,
         }
     }
 
@@ -113,15 +129,14 @@ impl<'a> Scores<'a> {
         let mut voxels = vec![T::default(); ni * nj * nk];
         let rows = Rows {
             logits: self.logits.rows(),
-            slope: self.slope.rows(),
-            threshold: self.threshold.rows(),
-            along_i: self.grid.between(0),
+            along_i: self.logits.grid.between(0),
+            contrast: self.contrast.rows(&self.logits.grid),
         };
         voxels
             .par_chunks_mut(ni * nj)
             .enumerate()
             .for_each(|(k, plane)| {
-                let mut work = Work::new(self.grid.shape[0], ni);
+                let mut work = self.work(&rows, ni);
                 for (j, row) in plane.chunks_mut(ni).enumerate() {
                     self.score_row(j, k, &rows, &mut work);
                     row.iter_mut()
@@ -143,8 +158,9 @@ impl<'a> Scores<'a> {
             |pair: &[f32]| pair.iter().all(|l| *l > open) || pair.iter().all(|l| *l < -open);
         let all_decided = decided(&work.logits);
         if !all_decided {
-            rows.slope.read(j, k, &mut work.slope);
-            rows.threshold.read(j, k, &mut work.threshold);
+            if let Some(contrast) = &rows.contrast {
+                contrast.read(j, k, &mut work.coarse, &mut work.contrast);
+            }
             let [ni, nj, _] = self.image.shape();
             self.image
                 .samples
@@ -156,12 +172,12 @@ impl<'a> Scores<'a> {
             let between = |field: &[f32]| (field[cell], field[upper] - field[cell]);
             let logit = between(&work.logits);
             let contrast = (!all_decided && !decided(&work.logits[cell..=upper]))
-                .then(|| (between(&work.slope), between(&work.threshold)));
+                .then(|| work.contrast.each_ref().map(|field| between(field)));
             for i in run {
                 let share = rows.along_i.place(i).1;
                 let l = logit.0 + share * logit.1;
                 let mut score = self.weighing.logit_weight * l;
-                if let Some((slope, threshold)) = contrast
+                if let Some([slope, threshold]) = contrast
                     && l.abs() < self.weighing.band_logit
                 {
                     let slope = slope.0 + share * slope.1;
@@ -217,21 +233,51 @@ fn is_cut_cavity(piece: &Piece, shape: Shape) -> bool {
     (0..3).filter(|&axis| touches(axis)).count() == 1
 }
 
+impl ContrastTerm {
+    fn rows(&self, logits: &CoarseGrid) -> Option<ContrastRows<'_>> {
+        match self {
+            Self::Absolute { .. } => None,
+            Self::Local { slope, threshold } => Some(ContrastRows {
+                fields: [slope.rows(), threshold.rows()],
+                along_i: slope.grid.between_cells_of(logits, 0),
+                cells: slope.grid.shape[0],
+            }),
+        }
+    }
+}
+
+impl ContrastRows<'_> {
+    /// Slope and threshold at the logits' cells of a row of voxels.
+    fn read(&self, j: usize, k: usize, coarse: &mut [f32], terms: &mut [Vec<f32>; 2]) {
+        for (field, term) in self.fields.iter().zip(terms) {
+            field.read(j, k, coarse);
+            self.along_i.read(coarse, term);
+        }
+    }
+}
+
 /// Buffers of one thread: cells along a row, voxels along a row.
 struct Work {
     logits: Vec<f32>,
-    slope: Vec<f32>,
-    threshold: Vec<f32>,
+    /// Slope and threshold at the logits' cells.
+    contrast: [Vec<f32>; 2],
+    /// One of them at its own cells.
+    coarse: Vec<f32>,
     intensity: Vec<f32>,
     score: Vec<f32>,
 }
 
-impl Work {
-    fn new(cells: usize, voxels: usize) -> Self {
-        Self {
+impl Scores<'_> {
+    fn work(&self, rows: &Rows, voxels: usize) -> Work {
+        let cells = self.logits.grid.shape[0];
+        let terms = match self.contrast {
+            ContrastTerm::Absolute { slope, threshold } => [slope, threshold],
+            ContrastTerm::Local { .. } => [0.0; 2],
+        };
+        Work {
             logits: vec![0.0; cells],
-            slope: vec![0.0; cells],
-            threshold: vec![0.0; cells],
+            contrast: terms.map(|term| vec![term; cells]),
+            coarse: vec![0.0; rows.contrast.as_ref().map_or(0, |rows| rows.cells)],
             intensity: vec![0.0; voxels],
             score: vec![0.0; voxels],
         }
@@ -241,6 +287,8 @@ impl Work {
 /// What air and tissue hold around every cell: means over the cells that the network is sure of.
 #[derive(Debug)]
 pub struct Means {
+    /// Where the cells lie.
+    pub(super) grid: CoarseGrid,
     /// Mean of the air.
     pub(super) air: Vec<f32>,
     /// Mean of the tissue less that of the air; 0 where either is unknown or they hardly differ.
@@ -276,7 +324,11 @@ impl Means {
             (air, if enough { contrast } else { 0.0 })
         };
         let (air, contrast) = (0..intensity.len()).map(level).unzip();
-        Self { air, contrast }
+        Self {
+            grid: logits.grid.clone(),
+            air,
+            contrast,
+        }
     }
 
     /// Whether there is contrast to speak of around a cell.
@@ -284,8 +336,16 @@ impl Means {
         self.contrast[n] > 0.0
     }
 
+    /// A value for every cell.
+    pub(super) fn field(&self, values: Vec<f32>) -> CoarseField {
+        CoarseField {
+            grid: self.grid.clone(),
+            values,
+        }
+    }
+
     /// Slope and threshold of the contrast term for every cell.
-    fn contrast_term(&self, share: f32, gain: f32) -> (Vec<f32>, Vec<f32>) {
+    fn contrast_term(&self, share: f32, gain: f32) -> [CoarseField; 2] {
         let term = |n: usize| {
             if !self.known(n) {
                 return (0.0, 0.0);
@@ -293,7 +353,8 @@ impl Means {
             let slope = gain / self.contrast[n];
             (slope, slope * (self.air[n] + share * self.contrast[n]))
         };
-        (0..self.air.len()).map(term).unzip()
+        let (slope, threshold) = (0..self.air.len()).map(term).unzip();
+        [slope, threshold].map(|values| self.field(values))
     }
 }
 

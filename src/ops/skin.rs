@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::boundary::{CONTRAST_LIMIT, LEAST_CONTRAST, Means, Weighing, gaussian};
 use super::morphology::{dilate, erode};
-use crate::volume::coarse_grid::{CoarseField, CoarseGrid};
+use crate::volume::coarse_grid::CoarseField;
 use crate::volume::{Image, Mask};
 
 /// How the skin is found.
@@ -54,21 +54,10 @@ pub fn move_to_skin(
     rule: &Skin,
 ) {
     let rows = DenoisedRows::new(image, normalize);
-    let field = |values| CoarseField {
-        grid: logits.grid.clone(),
-        values,
-    };
     for _ in 0..rule.passes {
         let band = band(mask, rule);
-        let (slope, threshold) = contrast_term(
-            &band,
-            &rows,
-            &logits.grid,
-            means,
-            weighing.contrast_gain,
-            rule,
-        );
-        let fields = [logits, &field(slope), &field(threshold)];
+        let [slope, threshold] = contrast_term(&band, &rows, means, weighing.contrast_gain, rule);
+        let fields = [logits, &slope, &threshold];
         decide(mask, &band, &rows, fields, weighing.logit_weight);
     }
 }
@@ -92,12 +81,12 @@ fn band(mask: &Mask, rule: &Skin) -> Vec<u8> {
 fn contrast_term(
     band: &[u8],
     rows: &DenoisedRows,
-    grid: &CoarseGrid,
     means: &Means,
     gain: f32,
     rule: &Skin,
-) -> (Vec<f32>, Vec<f32>) {
-    let (sum, count) = pool_shell(band, rows, grid, means, rule);
+) -> [CoarseField; 2] {
+    let grid = &means.grid;
+    let (sum, count) = pool_shell(band, rows, means, rule);
     let sigma = rule.smoothing_mm / grid.cell_mm;
     let sum = gaussian(&sum, grid.shape, sigma);
     let count = gaussian(&count, grid.shape, sigma);
@@ -117,17 +106,18 @@ fn contrast_term(
         let slope = gain / contrast;
         (slope, slope * (means.air[n] + rule.level * contrast))
     };
-    (0..sum.len()).map(level).unzip()
+    let (slope, threshold) = (0..sum.len()).map(level).unzip();
+    [slope, threshold].map(|values| means.field(values))
 }
 
 /// Sum and number of the shell's voxels in every cell, those in the dark left out.
 fn pool_shell(
     band: &[u8],
     rows: &DenoisedRows,
-    grid: &CoarseGrid,
     means: &Means,
     rule: &Skin,
 ) -> (Vec<f32>, Vec<f32>) {
+    let grid = &means.grid;
     let [ni, nj, nk] = grid.fine_shape();
     let [mi, mj, mk] = grid.shape;
     let nearest = |axis: usize, voxels: usize| -> Vec<usize> {
@@ -168,7 +158,7 @@ fn pool_shell(
 }
 
 /// Puts the voxels of the band on their side of the skin, where its level is known. `fields`:
-/// logits, slope and threshold of the contrast term.
+/// logits, slope and threshold of the contrast term, each on a grid of its own.
 fn decide(
     mask: &mut Mask,
     band: &[u8],
@@ -177,12 +167,14 @@ fn decide(
     logit_weight: f32,
 ) {
     let [ni, nj, _] = mask.geometry.shape;
-    let grid = &fields[0].grid;
-    let (readers, along_i) = (fields.map(CoarseField::rows), grid.between(0));
+    let (readers, along_i) = (
+        fields.map(CoarseField::rows),
+        fields.map(|field| field.grid.between(0)),
+    );
     let planes = mask.voxels.par_chunks_mut(ni * nj).enumerate();
     planes.for_each(|(k, plane)| {
         let mut work = rows.work();
-        let mut cells = [(); 3].map(|()| vec![0.0; grid.shape[0]]);
+        let mut cells = fields.map(|field| vec![0.0; field.grid.shape[0]]);
         for (j, row) in plane.chunks_mut(ni).enumerate() {
             let run = &band[ni * (j + nj * k)..][..ni];
             if run.iter().all(|&b| b == FAR) {
@@ -193,10 +185,11 @@ fn decide(
                 reader.read(j, k, cells);
             }
             for i in (0..ni).filter(|&i| run[i] != FAR) {
-                let (cell, share) = along_i.place(i);
-                let upper = (cell + 1).min(grid.shape[0] - 1);
-                let at = |field: &Vec<f32>| field[cell] + share * (field[upper] - field[cell]);
-                let [logit, slope, threshold] = cells.each_ref().map(at);
+                let [logit, slope, threshold] = [0, 1, 2].map(|n| {
+                    let ((cell, share), field) = (along_i[n].place(i), &cells[n]);
+                    let upper = (cell + 1).min(field.len() - 1);
+                    field[cell] + share * (field[upper] - field[cell])
+                });
                 if slope > 0.0 {
                     let contrast = slope * work.row[i] - threshold;
                     let contrast = contrast.clamp(-CONTRAST_LIMIT, CONTRAST_LIMIT);
@@ -280,6 +273,7 @@ mod tests {
     use super::*;
     use crate::ops::phantom::{grid, image, mask, oblique_grid};
     use crate::volume::Geometry;
+    use crate::volume::coarse_grid::CoarseGrid;
 
     const RULE: Skin = Skin {
         level: 0.4,
@@ -325,6 +319,7 @@ mod tests {
             grid: cells,
         };
         let means = Means {
+            grid: logits.grid.clone(),
             air: vec![0.05; logits.values.len()],
             contrast: vec![0.5; logits.values.len()],
         };
@@ -375,6 +370,7 @@ mod tests {
             grid: cells,
         };
         let means = Means {
+            grid: logits.grid.clone(),
             air: vec![0.5; logits.values.len()],
             contrast: vec![0.0; logits.values.len()],
         };

@@ -26,6 +26,7 @@ use crate::ops::skin::move_to_skin;
 use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
 use crate::steps::through_windows::Files;
+use crate::volume::coarse_grid::CoarseField;
 use crate::volume::{self, Canonical, Image, Mask, Summary, Volume};
 
 /// The step.
@@ -179,7 +180,7 @@ pub struct Segmented {
 }
 
 impl Segmented {
-    /// What a network on a coarse grid said, before contrast had its say.
+    /// What a network on a coarse grid said, before a second one looked at the border and contrast had its say.
     pub fn prediction(&self) -> Option<&Prediction> {
         self.foreground.as_ref().map(|found| &found.prediction)
     }
@@ -255,6 +256,8 @@ fn no_probability() -> Error {
 /// What a network says about an image's foreground, before it is made into a mask.
 struct Foreground {
     prediction: Prediction,
+    /// Its logits after a second look, on finer cells.
+    refined: Option<CoarseField>,
     boundary: Boundary,
     /// Intensity of air and tissue around each cell; MR only.
     means: Option<Means>,
@@ -271,6 +274,11 @@ impl Foreground {
             Error::Unavailable("the foreground network's card has no boundary".to_owned())
         })?;
         let prediction = network.predict(image, modality)?;
+        let refined = if prediction.normalization.constant {
+            None
+        } else {
+            network.refine(image, &prediction, 0.0)?
+        };
         let mut air_and_tissue = AIR_AND_TISSUE_HU;
         prediction.normalization.apply(&mut air_and_tissue);
         let means = (prediction.normalization.modality == Modality::Mr).then(|| {
@@ -279,6 +287,7 @@ impl Foreground {
         });
         Ok(Self {
             prediction,
+            refined,
             boundary,
             means,
             air_and_tissue,
@@ -287,6 +296,11 @@ impl Foreground {
 
     fn modality(&self) -> Modality {
         self.prediction.normalization.modality
+    }
+
+    /// What is known of where the body lies.
+    fn logits(&self) -> &CoarseField {
+        self.refined.as_ref().unwrap_or(&self.prediction.logits)
     }
 
     fn level(&self) -> Level<'_> {
@@ -326,19 +340,19 @@ impl Foreground {
             };
         }
         let normalize = |values: &mut [f32]| normalization.apply(values);
-        let logits = &self.prediction.logits;
-        Scores::new(image, &normalize, logits, self.level(), self.weighing()).map(value)
+        let (logits, level) = (self.logits(), self.level());
+        Scores::new(image, &normalize, logits, level, self.weighing()).map(value)
     }
 
     fn mask(&self, image: &Image) -> Mask {
         let mut mask = self.map(image, |score| u8::from(score > 0.0));
-        settle_pieces(&mut mask, &self.prediction.logits);
+        settle_pieces(&mut mask, self.logits());
         if let (Some(means), Some(skin)) = (&self.means, &self.boundary.skin) {
             // Cavities must not be taken for air outside.
             components::fill_holes(&mut mask);
             let normalization = &self.prediction.normalization;
             let normalize = |values: &mut [f32]| normalization.apply(values);
-            let logits = &self.prediction.logits;
+            let logits = self.logits();
             let weighing = self.weighing();
             move_to_skin(&mut mask, image, &normalize, logits, means, weighing, skin);
         }

@@ -124,6 +124,19 @@ impl CoarseGrid {
         (voxel as f64 * self.spacing[axis] - self.offset[axis]) / self.cell_mm
     }
 
+    /// Places of another grid's cells, over the same volume, between these along one axis; beyond the
+    /// outermost centres the edge's value holds.
+    pub fn between_cells_of(&self, other: &Self, axis: usize) -> Between {
+        let last = self.shape[axis] - 1;
+        let place = |cell: usize| {
+            let mm = other.offset[axis] + cell as f64 * other.cell_mm - self.offset[axis];
+            let cell = (mm / self.cell_mm).clamp(0.0, last as f64);
+            let lower = (cell.floor() as usize).min(last.saturating_sub(1));
+            (lower, (cell - lower as f64) as f32)
+        };
+        Between((0..other.shape[axis]).map(place).collect())
+    }
+
     /// Places of voxels between cells along one axis; beyond the outermost centres the edge's value
     /// holds.
     pub fn between(&self, axis: usize) -> Between {
@@ -158,6 +171,14 @@ impl Between {
         self.0[voxel]
     }
 
+    /// Values at all places, from those of the cells.
+    pub fn read(&self, cells: &[f32], values: &mut [f32]) {
+        for (value, &(low, share)) in values.iter_mut().zip(&self.0) {
+            let high = (low + 1).min(cells.len() - 1);
+            *value = cells[low] + share * (cells[high] - cells[low]);
+        }
+    }
+
     /// Runs of voxels that lie between the same two cells: `(lower cell, voxels)`.
     pub fn runs(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> + '_ {
         let mut start = 0;
@@ -190,17 +211,7 @@ pub struct RowReader<'a> {
 impl CoarseField {
     /// The field at the cells of another grid over the same volume, by linear interpolation.
     pub fn on(&self, grid: &CoarseGrid) -> Self {
-        let between = [0, 1, 2].map(|axis| {
-            let last = self.grid.shape[axis] - 1;
-            let place = |cell: usize| {
-                let mm = grid.offset[axis] + cell as f64 * grid.cell_mm - self.grid.offset[axis];
-                let cell = (mm / self.grid.cell_mm).clamp(0.0, last as f64);
-                let lower = (cell.floor() as usize).min(last.saturating_sub(1));
-                (lower, (cell - lower as f64) as f32)
-            };
-            Between((0..grid.shape[axis]).map(place).collect())
-        });
-        let [along_i, j, k] = between;
+        let [along_i, j, k] = [0, 1, 2].map(|axis| self.grid.between_cells_of(grid, axis));
         let rows = RowReader { field: self, j, k };
         let [ni, nj, _] = grid.shape;
         let mut values = vec![0.0; grid.cell_count()];
@@ -209,11 +220,7 @@ impl CoarseField {
             let mut cells = vec![0.0; self.grid.shape[0]];
             for (j, row) in plane.chunks_mut(ni).enumerate() {
                 rows.read(j, k, &mut cells);
-                for (i, value) in row.iter_mut().enumerate() {
-                    let (low, share) = along_i.place(i);
-                    let high = (low + 1).min(cells.len() - 1);
-                    *value = cells[low] + share * (cells[high] - cells[low]);
-                }
+                along_i.read(&cells, row);
             }
         });
         Self {

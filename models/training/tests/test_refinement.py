@@ -9,22 +9,24 @@ import pytest
 import torch
 from test_train import phantom
 
-from voxmask_training import export_refinement, refinement_samples, train_refinement
+from voxmask_training import export_refinement, train_refinement
 from voxmask_training.channels import CoarseGrid
-from voxmask_training.refinement import LOGIT_MOST, LOGIT_UNIT, REFINED_CHANNELS, Refinement
-from voxmask_training.refinement_samples import AREA, CROP_CELLS, LOGIT, crops
+from voxmask_training.network import AREA, CHANNELS, FOREGROUND
+from voxmask_training.refinement import LOGIT_MOST, LOGIT_UNIT, Refinement, refined_channels
+from voxmask_training.refinement_samples import CROP_CELLS, CROPS, LOGIT, TARGET, crops
 from voxmask_training.samples import store
 
 
-def rough_logits(cells: np.ndarray) -> tuple[np.ndarray, float]:
-    """What a first network might say of a phantom: dark is altered."""
-    return np.where(cells[0] < 0.01, 3.0, -3.0), 5.0
+def first_network(task: int) -> SimpleNamespace:
+    """What a first network might say of a phantom: dark is altered, and no body."""
+    dark = 3.0 if task == AREA else -3.0
+    return SimpleNamespace(task=task, logits=lambda cells: np.where(cells[0] < 0.01, dark, -dark))
 
 
-def made(seed: int) -> np.ndarray:
-    """Crops of a blanked phantom."""
+def made(seed: int, task: int = AREA) -> np.ndarray:
+    """Crops of a phantom: of the area a blanked one."""
     rng = np.random.default_rng(seed)
-    found = crops(phantom(rng, True), SimpleNamespace(logits=rough_logits), rng)
+    found = crops(phantom(rng, task == AREA), first_network(task), rng)
     assert found is not None
     return found
 
@@ -40,21 +42,35 @@ def test_a_field_is_laid_on_finer_cells():
     assert found[-1, 3, 3] == pytest.approx(9.0)
 
 
-def test_crops_hold_the_border_and_what_the_first_network_said():
-    cells = made(0)
-    assert cells.shape == (refinement_samples.CROPS, LOGIT + 1, *[CROP_CELLS] * 3)
+@pytest.mark.parametrize("task", [AREA, FOREGROUND])
+def test_crops_hold_the_border_and_what_the_first_network_said(task):
+    cells = made(0, task)
+    assert cells.shape == (CROPS[task], LOGIT + 1, *[CROP_CELLS] * 3)
     layers = train_refinement.restored(torch.from_numpy(cells))
-    area, logit = layers[:, AREA], layers[:, LOGIT] * LOGIT_UNIT
-    assert (area.amax((1, 2, 3)) == 1.0).all() and (area.amin((1, 2, 3)) == 0.0).all()
+    mask, logit = layers[:, TARGET], layers[:, LOGIT] * LOGIT_UNIT
+    assert (mask.amax((1, 2, 3)) == 1.0).all() and (mask.amin((1, 2, 3)) == 0.0).all()
     assert float(logit.max()) == pytest.approx(3.0, abs=0.1)
     assert float(logit.abs().max()) <= LOGIT_MOST
 
 
-def test_an_untrained_refinement_says_what_the_first_network_said():
-    channels = torch.rand(1, len(REFINED_CHANNELS), 16, 8, 24)
+@pytest.mark.parametrize("task", [AREA, FOREGROUND])
+def test_an_untrained_refinement_says_what_the_first_network_said(task):
+    channels = torch.rand(1, len(refined_channels(task)), 16, 8, 24)
     with torch.no_grad():
-        said = Refinement()(channels)
+        said = Refinement(task)(channels)
     assert torch.allclose(said, channels[:, -1:] * LOGIT_UNIT)
+
+
+def test_the_foregrounds_goes_on_from_the_areas_without_its_channel():
+    area, body = Refinement(AREA), Refinement(FOREGROUND)
+    torch.nn.init.normal_(area.head.weight)
+    body.begin_with(area.state_dict())
+    channels = torch.rand(1, len(refined_channels(AREA)), 16, 8, 24)
+    unseen = CHANNELS.index("air-edge")
+    channels[:, unseen] = 0.0
+    kept = [n for n in range(channels.shape[1]) if n != unseen]
+    with torch.no_grad():
+        assert torch.allclose(area(channels), body(channels[:, kept]), atol=1e-4)
 
 
 def test_it_trains_goes_on_and_is_exported(tmp_path, monkeypatch):
@@ -76,11 +92,12 @@ def test_it_trains_goes_on_and_is_exported(tmp_path, monkeypatch):
     assert state["step"] == 3
     folder = tmp_path / "models" / "anonymization-area"
     folder.mkdir(parents=True)
-    (folder / "card.json").write_text(json.dumps({"area": {}, "training": {}}))
+    seen = {"channels": list(CHANNELS), "margin_cells": 0}
+    (folder / "card.json").write_text(json.dumps({"input": seen, "area": {}, "training": {}}))
     words = ["export_refinement", "--run", run, "--models", tmp_path / "models"]
     monkeypatch.setattr(sys, "argv", [str(word) for word in words])
     export_refinement.main()
     card = json.loads((folder / "card.json").read_text())
-    assert list(card) == ["area", "refinement", "training"]
+    assert list(card) == ["input", "area", "refinement", "training"]
     assert card["refinement"]["input"]["channels"][-1] == "logit"
     assert (folder / card["refinement"]["weights"]["file"]).stat().st_size > 100_000

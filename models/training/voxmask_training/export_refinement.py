@@ -1,6 +1,6 @@
-"""Exports a refining network's averaged weights as ONNX, into the area's model and its card.
+"""Exports a refining network's averaged weights as ONNX, into its task's model and its card.
 
-`python -m voxmask_training.export_refinement --run DIR --models ../held-out`
+`python -m voxmask_training.export_refinement --run DIR --models ../held-out [--task foreground]`
 
 The weights are compared with the network in PyTorch before the card is written.
 """
@@ -19,16 +19,17 @@ import onnxruntime
 import torch
 
 from .cards import refined_as
-from .export import INPUT, OPSET, TOLERANCE, round_to_half, store_in_half
+from .export import OPSET, TOLERANCE, round_to_half, store_in_half
 from .refinement import (
     FINE_MM,
     LOGIT_MOST,
     LOGIT_UNIT,
-    REFINED_CHANNELS,
     REFINED_MULTIPLE_OF,
+    TASKS,
     Refinement,
+    refined_channels,
 )
-from .weights import AREA, FILES
+from .weights import FILES
 
 FILE = "refinement.onnx"
 SHAPES = ((48, 40, 56), (64, 64, 64))
@@ -42,7 +43,7 @@ TILES = {
 """Where it is used; see `src/network/refinement.rs`."""
 
 
-def export_network(network: Refinement, path: Path) -> float:
+def export_network(network: Refinement, path: Path, channels: int) -> float:
     """Writes the ONNX file; gives its largest difference from PyTorch [logit]."""
     network = network.eval()
     round_to_half(network)
@@ -51,7 +52,7 @@ def export_network(network: Refinement, path: Path) -> float:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
-            (torch.rand(1, len(REFINED_CHANNELS), *SHAPES[0]),),
+            (torch.rand(1, channels, *SHAPES[0]),),
             str(path),
             input_names=["channels"],
             output_names=["logits"],
@@ -64,22 +65,25 @@ def export_network(network: Refinement, path: Path) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     rng, worst = np.random.default_rng(0), 0.0
     for shape in SHAPES:
-        channels = rng.random((1, len(REFINED_CHANNELS), *shape), np.float32)
-        found = session.run(None, {"channels": channels})[0]
+        seen = rng.random((1, channels, *shape), np.float32)
+        found = session.run(None, {"channels": seen})[0]
         with torch.no_grad():
-            expected = network(torch.from_numpy(channels)).numpy()
+            expected = network(torch.from_numpy(seen)).numpy()
         worst = max(worst, float(np.abs(found - expected).max()))
     return worst
 
 
-def section(weights: Path, run: dict[str, object], old: dict[str, object]) -> dict[str, object]:
+def section(
+    weights: Path, task: int, run: dict[str, object], card: dict[str, object]
+) -> dict[str, object]:
     """Gives the card's part about the refinement; what was fitted before is kept."""
+    old = card.get("refinement", {})
     return {
         "weights": {"file": FILE, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()},
-        "input": INPUT
+        "input": card["input"]
         | {
             "cell_mm": FINE_MM,
-            "channels": list(REFINED_CHANNELS),
+            "channels": list(refined_channels(task)),
             "multiple_of": REFINED_MULTIPLE_OF,
             "margin_cells": 0,
             "mirror_axes": [],
@@ -98,20 +102,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, help="folder of exported models")
+    parser.add_argument("--task", choices=TASKS, default="area")
     parser.add_argument("--fold", default="0", help="what the run left out")
     options = parser.parse_args()
     state = torch.load(options.run / "checkpoint.pt", "cpu", weights_only=False)
-    network = Refinement()
+    task = TASKS[options.task]
+    network = Refinement(task)
     network.load_state_dict(state["average"])
-    folder = options.models / FILES[AREA]
-    worst = export_network(network, folder / FILE)
+    folder = options.models / FILES[task]
+    worst = export_network(network, folder / FILE, len(refined_channels(task)))
     print(f"{FILE}: {(folder / FILE).stat().st_size} bytes, largest difference {worst:.2g} logit")
     if worst > TOLERANCE:
         raise SystemExit("the exported network differs from the trained one")
     path = folder / "card.json"
     card = json.loads(path.read_text())
     run = {"steps": state["step"], "held_out_fold": options.fold}
-    source = {"refinement": section(folder / FILE, run, card.get("refinement", {}))}
+    source = {"refinement": section(folder / FILE, task, run, card)}
     card = refined_as(card, source, folder, folder)
     path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 

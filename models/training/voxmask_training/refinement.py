@@ -1,4 +1,4 @@
-"""The refining network: fine cells about the border of the area that the first network found.
+"""The refining network: fine cells about the border of the mask that a first network found.
 
 It sees the same channels on cells half as large, and the first network's logit, and gives a better
 one. What it decides lies a few centimetres around, so that it can be shown a scan in tiles: no
@@ -7,20 +7,41 @@ feature is pooled over all of them.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .network import CHANNELS, ChannelNorm, convolve, spread, to_blocks, to_cells
+from .network import (
+    AREA,
+    CHANNELS,
+    FOREGROUND,
+    ChannelNorm,
+    convolve,
+    spread,
+    to_blocks,
+    to_cells,
+)
+
+TASKS = {"foreground": FOREGROUND, "area": AREA}
 
 FINE_MM = 2.0
 """Edge of a cell."""
-REFINED_CHANNELS = (*CHANNELS, "logit")
 REFINED_WIDTHS = (32, 48, 64)
 MORE = 1
 """Further blocks of the coarsest level."""
 REFINED_MULTIPLE_OF = 2 ** len(REFINED_WIDTHS)
 LOGIT_MOST, LOGIT_UNIT = 8.0, 4.0
 """The first network's logit is cut here, and seen divided by the second."""
+
+
+def seen_by(task: int) -> tuple[str, ...]:
+    """The channels that a task's networks see: where air ends matters to the area alone."""
+    return CHANNELS if task == AREA else CHANNELS[:-1]
+
+
+def refined_channels(task: int) -> tuple[str, ...]:
+    """What its refining network sees."""
+    return (*seen_by(task), "logit")
 
 
 class LocalBlock(nn.Module):
@@ -40,11 +61,11 @@ class LocalBlock(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Channels (N, 8, K, J, I), the logit last, to the area's logits (N, 1, K, J, I)."""
+    """Channels (N, C, K, J, I), the logit last, to the mask's logits (N, 1, K, J, I)."""
 
-    def __init__(self, widths: tuple[int, ...] = REFINED_WIDTHS) -> None:
+    def __init__(self, task: int, widths: tuple[int, ...] = REFINED_WIDTHS) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(8 * (len(REFINED_CHANNELS) + 2), widths[0], 1)
+        self.stem = nn.Conv3d(8 * (len(refined_channels(task)) + 2), widths[0], 1)
         counts = [1] * (len(widths) - 1) + [1 + MORE]
         self.down = nn.ModuleList(
             [
@@ -59,6 +80,14 @@ class Refinement(nn.Module):
         self.head = nn.Conv3d(widths[0], 8, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    def begin_with(self, state: dict[str, Tensor]) -> None:
+        """Takes weights, also those of the area for the foreground, which sees one channel less."""
+        stem, less = state["stem.weight"], slice(8 * len(seen_by(FOREGROUND)), 8 * len(CHANNELS))
+        if stem.shape[1] > self.stem.weight.shape[1]:
+            kept = [stem[:, : less.start], stem[:, less.stop :]]
+            state = {**state, "stem.weight": torch.cat(kept, 1)}
+        self.load_state_dict(state)
 
     def forward(self, channels: Tensor) -> Tensor:
         """Adds to the first network's logit."""

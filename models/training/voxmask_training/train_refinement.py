@@ -1,4 +1,4 @@
-"""Trains the refining network on crops made by `refinement_samples`.
+"""Trains a refining network on crops made by `refinement_samples`.
 
 `python -m voxmask_training.train_refinement --samples DIR --run DIR --fold 0 --hours 1`
 
@@ -24,8 +24,8 @@ from .folds import held_out
 from .losses import dice_loss, mean_entropy, near_boundary
 from .network import CHANNELS
 from .patches import INTENSITY, STEPS
-from .refinement import LOGIT_MOST, LOGIT_UNIT, Refinement
-from .refinement_samples import AREA, COUNTED, LOGIT, LOGIT_STEPS
+from .refinement import LOGIT_MOST, LOGIT_UNIT, TASKS, Refinement, seen_by
+from .refinement_samples import COUNTED, LOGIT, LOGIT_STEPS, TARGET
 from .train import (
     CHECKPOINT_S,
     LOG_STEPS,
@@ -46,10 +46,11 @@ RIM_CELLS = 4
 BORDER_WEIGHT = 3.0
 FREE_WEIGHT = 0.5
 CT = CHANNELS.index("ct")
-HEAVY = ("blur", "pixels", "face", "surroundings", "tool", "air-noise")
-"""Fills whose border is hard to see."""
+HEAVY = ("blur", "pixels", "face", "surroundings", "tool", "air-noise", "-MR")
+"""Ends of the kinds whose border is hard to see: fills of areas, bodies in MR."""
 HEAVY_SHARE = 0.65
 WATCH_S = 600.0
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass
@@ -119,37 +120,37 @@ def varied(layers: Tensor, rng: Generator) -> Tensor:
     return layers
 
 
-def split(layers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gives what goes in (N, 8, …), the area, where it counts and what is asked (N, 1, …)."""
-    channels = torch.cat([layers[:, : len(CHANNELS)], layers[:, LOGIT : LOGIT + 1]], 1)
+def split(layers: Tensor, task: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gives what goes in (N, C, …), the mask, where it counts and what is asked (N, 1, …)."""
+    channels = torch.cat([layers[:, : len(seen_by(task))], layers[:, LOGIT : LOGIT + 1]], 1)
     counted = (layers[:, COUNTED : COUNTED + 1] > 0.5).float()
     inner = torch.zeros_like(counted)
     inner[:, :, RIM_CELLS:-RIM_CELLS, RIM_CELLS:-RIM_CELLS, RIM_CELLS:-RIM_CELLS] = 1.0
-    return channels, layers[:, AREA : AREA + 1], counted * inner, inner
+    return channels, layers[:, TARGET : TARGET + 1], counted * inner, inner
 
 
-def loss_of(logits: Tensor, first: Tensor, area: Tensor, counted: Tensor, inner: Tensor) -> Tensor:
+def loss_of(logits: Tensor, first: Tensor, mask: Tensor, counted: Tensor, inner: Tensor) -> Tensor:
     """Cross entropy that leans on the border, plus soft Dice: (N,).
 
-    Where nothing counts, in free air, the first network's word stands: the rules that follow ask
-    what a rough area mostly holds, and all of a scan's constant air would be taken in.
+    Where nothing counts, in an area's free air, the first network's word stands: the rules that
+    follow ask what a rough area mostly holds, and all of a scan's constant air would be taken in.
     """
-    weight = counted * (1.0 + BORDER_WEIGHT * near_boundary(area, counted))
-    loss = 2.0 * mean_entropy(logits, area, weight) + dice_loss(logits, area, counted)
+    weight = counted * (1.0 + BORDER_WEIGHT * near_boundary(mask, counted))
+    loss = 2.0 * mean_entropy(logits, mask, weight) + dice_loss(logits, mask, counted)
     return loss + FREE_WEIGHT * mean_entropy(logits, torch.sigmoid(first), inner * (1 - counted))
 
 
-def take_step(run: Run, crops: Crops, rate: float) -> dict[str, float]:
+def take_step(run: Run, crops: Crops, task: int, rate: float) -> dict[str, float]:
     """Takes one step; gives the loss and the gradient's norm."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     layers = varied(restored(crops.draw(run.rng, BATCH)), run.rng)
-    channels, area, counted, inner = split(layers)
+    channels, mask, counted, inner = split(layers, task)
     first = channels[:, -1:] * LOGIT_UNIT
     channels = channels.contiguous(memory_format=torch.channels_last_3d)
     with torch.autocast("cpu", torch.bfloat16):
         logits = run.network(channels)
-    loss = loss_of(logits.float(), first, area, counted, inner).mean()
+    loss = loss_of(logits.float(), first, mask, counted, inner).mean()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
     if torch.isfinite(norm):
@@ -161,11 +162,13 @@ def take_step(run: Run, crops: Crops, rate: float) -> dict[str, float]:
 
 
 @torch.no_grad()
-def watch(network: nn.Module, crops: list[np.ndarray], most: int = 160) -> dict[str, float]:
+def watch(
+    network: nn.Module, crops: list[np.ndarray], task: int, most: int = 160
+) -> dict[str, float]:
     """Dice of held-out crops, pooled over all: of the first network and of this one."""
     sums = np.zeros((2, 2))
     for crop in crops[:: max(1, len(crops) // most)]:
-        channels, area, counted, _ = split(restored(torch.from_numpy(crop)[None]))
+        channels, area, counted, _ = split(restored(torch.from_numpy(crop)[None]), task)
         truth = (area > 0.5) & (counted > 0.0)
         for n, logits in enumerate((channels[:, -1:], network(channels))):
             found = (logits > 0.0) & (counted > 0.0)
@@ -174,11 +177,28 @@ def watch(network: nn.Module, crops: list[np.ndarray], most: int = 160) -> dict[
     return {"watched_first": float(dice[0]), "watched": float(dice[1])}
 
 
+def started(options: argparse.Namespace) -> Run:
+    """Gives a run at its last checkpoint, or at its start."""
+    network = Refinement(TASKS[options.task]).to(memory_format=torch.channels_last_3d)
+    if options.initial:
+        state = torch.load(options.initial, "cpu", weights_only=False)
+        network.begin_with(state["average"])
+    average = copy.deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True
+    )
+    run = Run(network, average, optimizer, np.random.default_rng(options.seed))
+    if (options.run / CHECKPOINT).exists():
+        run.load(options.run / CHECKPOINT)
+    return run
+
+
 def main() -> None:
     """Starts a run or takes it up again."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True, help="checkpoint and curve")
+    parser.add_argument("--task", choices=TASKS, default="area")
     parser.add_argument("--fold", default="0", help="subjects held out; none: every subject trains")
     parser.add_argument("--initial", type=Path, help="checkpoint of a run to start from")
     parser.add_argument("--hours", type=float, default=1.0, help="training time")
@@ -190,18 +210,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     options.run.mkdir(parents=True, exist_ok=True)
-    network = Refinement().to(memory_format=torch.channels_last_3d)
-    if options.initial:
-        state = torch.load(options.initial, "cpu", weights_only=False)
-        network.load_state_dict(state["average"])
-    average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True
-    )
-    run = Run(network, average, optimizer, np.random.default_rng(options.seed))
-    checkpoint = options.run / "checkpoint.pt"
-    if checkpoint.exists():
-        run.load(checkpoint)
+    run, task, checkpoint = started(options), TASKS[options.task], options.run / CHECKPOINT
     crops = Crops(options.samples, held_out(options.fold))
     crops.refresh()
     curve = Curve(options.run / "curve.csv")
@@ -209,7 +218,7 @@ def main() -> None:
     while (share := done(run, options)) < 1.0:
         crops.refresh()
         rate = rate_at(run, options.rate, share)
-        curve.add(take_step(run, crops, rate))
+        curve.add(take_step(run, crops, task, rate))
         now = time.monotonic()
         run.trained_s += now - clock
         clock = now
@@ -221,11 +230,11 @@ def main() -> None:
         if now - saved > CHECKPOINT_S:
             run.save(checkpoint)
             if now - watched > WATCH_S:
-                append_rows(curve.path, run, watch(run.average, crops.watched))
+                append_rows(curve.path, run, watch(run.average, crops.watched, task))
                 watched = now
             saved = clock = time.monotonic()
     run.save(checkpoint)
-    append_rows(curve.path, run, watch(run.average, crops.watched, 1000))
+    append_rows(curve.path, run, watch(run.average, crops.watched, task, 1000))
 
 
 if __name__ == "__main__":
