@@ -75,16 +75,21 @@ pub struct NetworkUsed {
     pub name: String,
     /// Version on its card.
     pub version: String,
-    /// SHA-256 of its weights; of several sets, one after the other with commas.
+    /// SHA-256 of its weights; of several sets (folds, a refinement), one after the other with commas.
     pub sha256: String,
     /// Where it ran: `cpu` or `cuda`.
     pub device: String,
 }
 
 impl NetworkUsed {
-    fn of(name: &str, version: &str, weights: &[&Weights], sessions: &[Session]) -> Self {
+    fn of<'a>(
+        name: &str,
+        version: &str,
+        weights: &[&Weights],
+        mut sessions: impl Iterator<Item = &'a Session>,
+    ) -> Self {
         let digests: Vec<&str> = weights.iter().map(|w| w.sha256.as_str()).collect();
-        let on_gpu = sessions.iter().any(|s| s.device == Device::Cuda);
+        let on_gpu = sessions.any(|s| s.device == Device::Cuda);
         Self {
             name: name.to_owned(),
             version: version.to_owned(),
@@ -141,7 +146,9 @@ impl Network {
 
     /// Which network this is, for reports.
     pub fn used(&self) -> NetworkUsed {
-        let (card, sessions) = (&self.card, std::slice::from_ref(&self.session));
+        let refiner = self.refiner.iter().map(Refiner::session);
+        let sessions = std::iter::once(&self.session).chain(refiner);
+        let card = &self.card;
         NetworkUsed::of(&card.name, &card.version, &card.all_weights(), sessions)
     }
 

@@ -71,6 +71,7 @@ impl Card {
         let abrupt = self.input.abrupt.as_ref();
         let air_edge = self.input.air_edge.as_ref();
         let lengths = [
+            ("input.detail_below_mm", Some(self.input.detail_below_mm)),
             ("input.abrupt.run_mm", abrupt.map(|a| a.run_mm)),
             ("input.abrupt.reach_mm", abrupt.map(|a| a.reach_mm)),
             ("input.air_edge.run_mm", air_edge.map(|a| a.run_mm)),

@@ -4,6 +4,8 @@
 //! that ends it says to a few millimetres. This one sees the same channels on finer cells and what the first
 //! one said, in the tiles in which the first was not sure of every cell.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::card::{Channel, Input, Output, Weights};
@@ -13,7 +15,7 @@ use super::{Prediction, Tensor, run_mirrored};
 use crate::error::Result;
 use crate::memory;
 use crate::volume::coarse_grid::{CoarseField, CoarseGrid};
-use crate::volume::{Image, Shape};
+use crate::volume::{BoundingBox, Image, Shape};
 
 /// What a refinement's weights expect and where they are used.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -94,6 +96,13 @@ impl Refinement {
         }
         Ok(())
     }
+
+    /// The logit of both looks. Where both are surer than `logit_most`, the first one's stays: nothing comes
+    /// near a threshold that lies lower still, as that of an area may which no cell is sure of.
+    fn both(&self, first: f32, second: f32) -> f32 {
+        let clip = |logit: f32| logit.clamp(-self.logit_most, self.logit_most);
+        first + self.share * (clip(second) - clip(first))
+    }
 }
 
 /// A refinement, loaded.
@@ -102,16 +111,14 @@ pub(super) struct Refiner {
     session: Session,
 }
 
-/// Cells of a grid, `start` to `end` (exclusive) along i, j, k.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Cells {
-    start: Shape,
-    end: Shape,
-}
-
 impl Refiner {
     pub fn new(rule: Refinement, session: Session) -> Self {
         Self { rule, session }
+    }
+
+    /// The weights at work.
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// See [`super::Network::refine`].
@@ -122,20 +129,21 @@ impl Refiner {
         threshold: f32,
     ) -> Result<CoarseField> {
         let grid = CoarseGrid::over(&image.geometry, self.rule.input.cell_mm);
-        // What the first network said, and what comes of it.
-        let bytes = 2.0 * size_of::<f32>() as f64 * memory::voxels(grid.shape);
+        // What the first network said, where it was not sure, and what comes of it.
+        let bytes = (2 * size_of::<f32>() + 1) as f64 * memory::voxels(grid.shape);
         memory::check(bytes, "the refined logits")?;
         let said = first.logits.on(&grid);
         let mut refined = said.clone();
         let within = self.rule.unsure_logit;
         let unsure = |logit: f32| (logit - threshold).abs() < within;
-        let Some(all) = Cells::around(&said, unsure) else {
+        let doubts: Vec<u8> = said.values.iter().map(|l| u8::from(unsure(*l))).collect();
+        let Some(all) = BoundingBox::around(&doubts, grid.shape) else {
             return Ok(refined);
         };
-        let all = all.grown(self.rule.around_cells, grid.shape);
-        for tile in all.tiles(self.rule.tile_cells) {
-            let near = tile.grown(self.rule.around_cells, grid.shape);
-            if near.any(&said, unsure) {
+        let around = [self.rule.around_cells; 3];
+        for tile in tiles(&all.grown(around, grid.shape), self.rule.tile_cells) {
+            let near = tile.grown(around, grid.shape);
+            if rows(&near, grid.shape).any(|row| doubts[row].contains(&1)) {
                 self.look(image, first, &said, tile, &mut refined)?;
             }
         }
@@ -148,18 +156,18 @@ impl Refiner {
         image: &Image,
         first: &Prediction,
         said: &CoarseField,
-        tile: Cells,
+        tile: BoundingBox,
         refined: &mut CoarseField,
     ) -> Result<()> {
         let rule = &self.rule;
-        let seen = tile.grown(rule.overlap_cells, said.grid.shape);
+        let seen = tile.grown([rule.overlap_cells; 3], said.grid.shape);
         let (bounds, grid) = said.grid.part(seen.start, seen.end, margin_mm(&rule.input));
         let tensor = Tensor::around(&grid, &rule.input);
         tensor.check_memory(&rule.input)?;
         let piece = image.crop(&bounds);
         let mut made = channels(&piece, &grid, &first.normalization, &rule.input);
         let logit = |logit: f32| logit.clamp(-rule.logit_most, rule.logit_most) / rule.logit_unit;
-        made.logit = Some(seen.take(said).map(logit).collect());
+        made.logit = Some(values_in(&seen, said).map(logit).collect());
         let values = tensor.fill(&made, first.normalization.modality, &rule.input);
         let ends = (&rule.input, &rule.output);
         let (logits, _) = run_mirrored(&mut self.session, ends, &tensor, values)?;
@@ -167,20 +175,15 @@ impl Refiner {
             values: tensor.take(&logits)?,
             grid,
         };
-        let within = |cells: Shape| [0, 1, 2].map(|a| cells[a] - seen.start[a]);
-        let inner = Cells {
+        let within = |cell: Shape| [0, 1, 2].map(|a| cell[a] - seen.start[a]);
+        let inner = BoundingBox {
             start: within(tile.start),
             end: within(tile.end),
         };
-        let both = |first: f32, second: f32| {
-            let clip = |logit: f32| logit.clamp(-rule.logit_most, rule.logit_most);
-            first + rule.share * (clip(second) - clip(first))
-        };
-        let rows = tile.rows(said.grid.shape);
-        for (to, from) in rows.zip(inner.rows(logits.grid.shape)) {
+        for (to, from) in rows(&tile, said.grid.shape).zip(rows(&inner, logits.grid.shape)) {
             let seen = said.values[to.clone()].iter().zip(&logits.values[from]);
             let refined = refined.values[to].iter_mut().zip(seen);
-            refined.for_each(|(refined, (&first, &second))| *refined = both(first, second));
+            refined.for_each(|(refined, (&first, &second))| *refined = rule.both(first, second));
         }
         Ok(())
     }
@@ -197,119 +200,83 @@ fn margin_mm(input: &Input) -> f64 {
     longest.max(2.0 * input.detail_below_mm)
 }
 
-impl Cells {
-    /// The smallest that hold every cell for which `wanted` is true; `None` without any.
-    fn around(field: &CoarseField, wanted: impl Fn(f32) -> bool) -> Option<Self> {
-        let [ni, nj, _] = field.grid.shape;
-        let mut found: Option<Self> = None;
-        let cells = field.values.iter().enumerate();
-        for (n, _) in cells.filter(|(_, logit)| wanted(**logit)) {
-            let at = [n % ni, n / ni % nj, n / (ni * nj)];
-            let before = found.unwrap_or(Self {
-                start: at,
-                end: at.map(|a| a + 1),
-            });
-            found = Some(Self {
-                start: [0, 1, 2].map(|a| before.start[a].min(at[a])),
-                end: [0, 1, 2].map(|a| before.end[a].max(at[a] + 1)),
-            });
-        }
-        found
-    }
-
-    /// With more cells on every side, as far as the grid goes.
-    fn grown(&self, cells: usize, shape: Shape) -> Self {
-        Self {
-            start: self.start.map(|a| a.saturating_sub(cells)),
-            end: [0, 1, 2].map(|a| (self.end[a] + cells).min(shape[a])),
-        }
-    }
-
-    /// As few tiles as possible with no side longer than `longest`, of about one size along an axis.
-    fn tiles(&self, longest: usize) -> Vec<Self> {
-        let cuts = [0, 1, 2].map(|a| {
-            let (start, length) = (self.start[a], self.end[a] - self.start[a]);
-            let count = length.div_ceil(longest).max(1);
-            let cut = move |n: usize| start + n * length / count;
-            (0..count).map(|n| (cut(n), cut(n + 1))).collect::<Vec<_>>()
-        });
-        let [along_i, along_j, along_k] = &cuts;
-        let mut tiles = Vec::new();
-        for k in along_k {
-            for j in along_j {
-                for i in along_i {
-                    tiles.push(Self {
-                        start: [i.0, j.0, k.0],
-                        end: [i.1, j.1, k.1],
-                    });
-                }
+/// As few tiles of a box as possible with no side longer than `longest`, of about one size along an axis.
+fn tiles(cells: &BoundingBox, longest: usize) -> Vec<BoundingBox> {
+    let cuts = [0, 1, 2].map(|a| {
+        let (start, length) = (cells.start[a], cells.end[a] - cells.start[a]);
+        let count = length.div_ceil(longest).max(1);
+        let cut = move |n: usize| start + n * length / count;
+        (0..count).map(|n| (cut(n), cut(n + 1))).collect::<Vec<_>>()
+    });
+    let [along_i, along_j, along_k] = &cuts;
+    let mut tiles = Vec::new();
+    for k in along_k {
+        for j in along_j {
+            for i in along_i {
+                tiles.push(BoundingBox {
+                    start: [i.0, j.0, k.0],
+                    end: [i.1, j.1, k.1],
+                });
             }
         }
-        tiles
     }
+    tiles
+}
 
-    /// Where the cells of each row along i lie in a field of `shape` cells.
-    fn rows(&self, [ni, nj, _]: Shape) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
-        let (start, end) = (self.start, self.end);
-        let row = move |(k, j): (usize, usize)| {
-            let first = ni * (j + nj * k);
-            first + start[0]..first + end[0]
-        };
-        (start[2]..end[2])
-            .flat_map(move |k| (start[1]..end[1]).map(move |j| (k, j)))
-            .map(row)
-    }
+/// Where the cells of each row of a box along i lie in a field of `shape` cells.
+fn rows(cells: &BoundingBox, [ni, nj, _]: Shape) -> impl Iterator<Item = Range<usize>> + use<> {
+    let (start, end) = (cells.start, cells.end);
+    let row = move |(k, j): (usize, usize)| {
+        let first = ni * (j + nj * k);
+        first + start[0]..first + end[0]
+    };
+    (start[2]..end[2])
+        .flat_map(move |k| (start[1]..end[1]).map(move |j| (k, j)))
+        .map(row)
+}
 
-    /// Their values.
-    fn take<'a>(&self, field: &'a CoarseField) -> impl Iterator<Item = f32> + use<'a> {
-        let rows = self.rows(field.grid.shape);
-        rows.flat_map(|row| field.values[row].iter().copied())
-    }
-
-    /// Whether `wanted` is true for any.
-    fn any(&self, field: &CoarseField, wanted: impl Fn(f32) -> bool) -> bool {
-        self.take(field).any(wanted)
-    }
+/// The values of a field in a box.
+fn values_in<'a>(
+    cells: &BoundingBox,
+    field: &'a CoarseField,
+) -> impl Iterator<Item = f32> + use<'a> {
+    let rows = rows(cells, field.grid.shape);
+    rows.flat_map(|row| field.values[row].iter().copied())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::phantom::grid;
 
     #[test]
     fn tiles_cover_the_cells_once_and_none_is_longer_than_asked() {
-        let cells = Cells {
+        let cells = BoundingBox {
             start: [3, 0, 10],
             end: [103, 20, 75],
         };
-        let tiles = cells.tiles(48);
+        let tiles = tiles(&cells, 48);
         assert_eq!(tiles.len(), 3 * 2);
         let shape = [110, 20, 80];
         let mut seen = vec![0; shape.iter().product()];
         for tile in &tiles {
             assert!((0..3).all(|a| tile.end[a] - tile.start[a] <= 48));
-            tile.rows(shape).flatten().for_each(|n| seen[n] += 1);
+            rows(tile, shape).flatten().for_each(|n| seen[n] += 1);
         }
         assert!(seen.iter().all(|n| *n <= 1));
         assert_eq!(seen.iter().sum::<i32>(), 100 * 20 * 65);
     }
 
     #[test]
-    fn cells_that_are_wanted_are_found_with_what_lies_around() {
-        let over = CoarseGrid::over(&grid([20, 20, 20], [2.0; 3]), 2.0);
-        let mut field = CoarseField {
-            values: vec![0.0; over.cell_count()],
-            grid: over,
-        };
-        assert_eq!(Cells::around(&field, |l| l > 0.5), None);
-        for at in [[4, 1, 9], [6, 2, 9]] {
-            field.values[at[0] + 20 * (at[1] + 20 * at[2])] = 1.0;
-        }
-        let found = Cells::around(&field, |l| l > 0.5).unwrap();
-        assert_eq!((found.start, found.end), ([4, 1, 9], [7, 3, 10]));
-        let grown = found.grown(2, field.grid.shape);
-        assert_eq!((grown.start, grown.end), ([2, 0, 7], [9, 5, 12]));
-        assert!(grown.any(&field, |l| l > 0.5));
+    fn a_logit_moves_by_its_share_and_stays_where_both_looks_are_sure() {
+        let card = include_str!("../../tests/data/models/refined-area/card.json");
+        let card: serde_json::Value = serde_json::from_str(card).unwrap();
+        let mut rule: Refinement = serde_json::from_value(card["refinement"].clone()).unwrap();
+        (rule.logit_most, rule.share) = (8.0, 0.25);
+        assert_eq!(rule.both(-2.0, 2.0), -1.0);
+        assert_eq!(rule.both(6.0, 100.0), 6.5);
+        assert_eq!(rule.both(-20.0, -9.0), -20.0);
+        assert_eq!(rule.both(-20.0, 8.0), -16.0);
+        rule.share = 1.0;
+        assert_eq!(rule.both(-2.0, 2.0), 2.0);
     }
 }

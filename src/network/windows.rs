@@ -105,7 +105,7 @@ impl WindowNetwork {
     pub fn used(&self) -> NetworkUsed {
         let card = &self.card;
         let weights: Vec<&super::Weights> = card.weights.iter().collect();
-        NetworkUsed::of(&card.name, &card.version, &weights, &self.sessions)
+        NetworkUsed::of(&card.name, &card.version, &weights, self.sessions.iter())
     }
 
     /// The label of every voxel, on the images' grid: one image for each channel of the card, in its

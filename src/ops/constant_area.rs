@@ -225,15 +225,14 @@ const AS_WELL: f64 = 2.0 / 3.0;
 /// Constant pieces that the rough area covers to a fair share, whole; of others what is near it.
 fn pieces_of_area(solid: &Mask, rough: &Mask, near: &Mask, rule: &Snap) -> Mask {
     let components = Components::find(solid, Connectivity::Six);
+    let count = |voxels: &[u8]| voxels.iter().filter(|v| **v != 0).count();
     let mut covered = vec![0_usize; components.pieces().len()];
+    let mut nearby = covered.clone();
     for (run, piece) in components.runs() {
-        covered[piece] += rough.voxels[run].iter().filter(|r| **r != 0).count();
+        covered[piece] += count(&rough.voxels[run.clone()]);
+        nearby[piece] += count(&near.voxels[run]);
     }
     let voxel_ml = solid.geometry.voxel_ml();
-    let mut nearby = vec![0_usize; components.pieces().len()];
-    for (run, piece) in components.runs() {
-        nearby[piece] += near.voxels[run].iter().filter(|r| **r != 0).count();
-    }
     let share =
         |counts: &[usize], n: usize| counts[n] as f64 / components.pieces()[n].voxels as f64;
     let main = (0..covered.len()).max_by_key(|n| covered[*n]);

@@ -18,19 +18,17 @@ SHARED = ("boundary", "area", "evaluation")
 
 
 def refined_as(card: dict, source: dict, judged: Path, shipped: Path) -> dict:
-    """Gives a card with the refining network of another, whose file is copied beside it."""
+    """Gives a card with the refining network of another, or none; its file is copied too."""
+    found = {name: value for name, value in card.items() if name != "refinement"}
     if "refinement" not in source:
-        return card
+        return found
     file = source["refinement"]["weights"]["file"]
-    if judged != shipped:
+    if judged.resolve() != shipped.resolve():
         shutil.copyfile(judged / file, shipped / file)
-    found: dict[str, object] = {}
-    for name, value in card.items():
-        if name != "refinement":
-            found[name] = value
-        if name == "area":
-            found["refinement"] = source["refinement"]
-    return found
+    names = list(found)
+    after = names[names.index("area") + 1 :]
+    last = {name: found.pop(name) for name in after}
+    return found | {"refinement": source["refinement"]} | last
 
 
 def share(judged: Path, shipped: Path) -> None:

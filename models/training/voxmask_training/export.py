@@ -124,12 +124,20 @@ def export_head(network: Network, head: int, path: Path) -> float:
     """Writes one ONNX file; gives its largest difference from PyTorch [logit]."""
     module = OneHead(network, head).eval()
     outputs = ["logits"] if head == FOREGROUND else ["logits", "altered"]
+    write_onnx(module, (1, len(CHANNELS), *SHAPES[0]), outputs, path)
+    if path.stat().st_size > MOST_BYTES:
+        raise SystemExit(f"{path} has {path.stat().st_size} bytes: over {MOST_BYTES}")
+    return compare(module, path)
+
+
+def write_onnx(module: nn.Module, shape: tuple[int, ...], outputs: list[str], path: Path) -> None:
+    """Writes and checks one ONNX file, its large weights in 16 bits; axes of cells are free."""
     axes = {2: "K", 3: "J", 4: "I"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            (torch.rand(1, len(CHANNELS), *SHAPES[0]),),
+            (torch.rand(shape),),
             str(path),
             input_names=["channels"],
             output_names=outputs,
@@ -139,12 +147,9 @@ def export_head(network: Network, head: int, path: Path) -> float:
         )
     onnx.save(store_in_half(onnx.load(path)), path)
     onnx.checker.check_model(onnx.load(path), full_check=True)
-    if path.stat().st_size > MOST_BYTES:
-        raise SystemExit(f"{path} has {path.stat().st_size} bytes: over {MOST_BYTES}")
-    return compare(module, path)
 
 
-def round_to_half(network: Network) -> None:
+def round_to_half(network: nn.Module) -> None:
     """Rounds the weights that are stored in 16 bits, so that what is compared is what is stored."""
     for parameter in network.parameters():
         if parameter.ndim > 1:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 
 from .cards import refined_as
-from .export import OPSET, TOLERANCE, round_to_half, store_in_half
+from .export import TOLERANCE, round_to_half, write_onnx
 from .refinement import (
     FINE_MM,
     LOGIT_MOST,
@@ -47,21 +45,7 @@ def export_network(network: Refinement, path: Path, channels: int) -> float:
     """Writes the ONNX file; gives its largest difference from PyTorch [logit]."""
     network = network.eval()
     round_to_half(network)
-    axes = {2: "K", 3: "J", 4: "I"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.rand(1, channels, *SHAPES[0]),),
-            str(path),
-            input_names=["channels"],
-            output_names=["logits"],
-            dynamic_axes={"channels": axes, "logits": axes},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    onnx.save(store_in_half(onnx.load(path)), path)
-    onnx.checker.check_model(onnx.load(path), full_check=True)
+    write_onnx(network, (1, channels, *SHAPES[0]), ["logits"], path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     rng, worst = np.random.default_rng(0), 0.0
     for shape in SHAPES:

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +34,7 @@ from .samples import Engine, Sample, chance, finished, real, recast, rounded, st
 from .scan import Scan
 from .sources import Volume, safe_name
 from .weights import FILES
-from .work import default_work
+from .work import default_work, make_missing
 
 CROP_CELLS = 48
 CROPS = {AREA: 4, FOREGROUND: 6}
@@ -221,21 +219,12 @@ def main() -> None:
     engine, coarse = Engine(args.data, args.work, args.subjects), Coarse(args.model, task)
     draw = draw_altered if task == AREA else draw_body
     folder = args.work / crops_folder(task)
-    done = {p.stem for p in folder.glob(f"*/{args.seed}_*.npz")}
-    start, made = time.time(), 0
-    for index in range(args.count):
-        name = f"{args.seed}_{index:05d}"
-        if name in done:
-            continue
-        rng = np.random.default_rng([args.seed, index])
-        try:
-            sample = draw(engine, rng)
-            cells = None if sample is None else crops(sample, coarse, rng)
-        except Exception:  # one bad draw must not end the run
-            print(f"{name} failed\n{traceback.format_exc()}", flush=True)
-            continue
+
+    def make(rng: np.random.Generator, name: str) -> bool:
+        sample = draw(engine, rng)
+        cells = None if sample is None else crops(sample, coarse, rng)
         if cells is None:
-            continue
+            return False
         about = {
             "cells": cells,
             "kind": np.asarray(sample.kind if task == AREA else kind_of_body(sample)),
@@ -243,9 +232,9 @@ def main() -> None:
             "modality": np.asarray(sample.scan.modality),
         }
         store(folder / safe_name(sample.scan.subject) / f"{name}.npz", about)
-        made += 1
-        if made % 25 == 0:
-            print(f"{name}: {made} made, {(time.time() - start) / made:.2f} s each", flush=True)
+        return True
+
+    make_missing(folder, args.seed, args.count, make)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import time
-import traceback
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,7 +54,7 @@ from .sources import (
     tool_run_folder,
 )
 from .templates import Templates
-from .work import default_work
+from .work import default_work, make_missing
 
 LABEL_MAPS = tuple(f"head_{n:02d}" for n in range(1, 21))
 MOST_VOXELS = 3_500_000
@@ -459,30 +457,18 @@ def main() -> None:
     args = parser.parse_args()
     engine = Engine(args.data, args.work, args.subjects, args.recast, args.pairs)
     folder = args.work / "samples"
-    done = {p.stem for p in folder.glob(f"*/{args.seed}_*.npz")}
-    start, made = time.time(), 0
-    for index in range(args.count):
-        name = f"{args.seed}_{index:05d}"
-        if name in done:
-            continue
-        rng = np.random.default_rng([args.seed, index])
-        try:
-            drawn = engine.draw(rng)
-            # The altered one, drawn last, is stored last: it says that the index is done.
-            for sample in drawn:
-                twin = len(drawn) == 2 and not sample.altered
-                stem = f"{name}_before" if twin else name
-                data = arrays(sample) | {"twin": np.asarray(name if twin else "")}
-                store(folder / safe_name(sample.scan.subject) / f"{stem}.npz", data)
-        except Exception:  # one bad draw must not end the run
-            print(f"{name} failed\n{traceback.format_exc()}", flush=True)
-            continue
-        made += 1
-        if made % 25 == 0:
-            print(
-                f"{name}: {made} made, {(time.time() - start) / made:.2f} s each",
-                flush=True,
-            )
+
+    def make(rng: np.random.Generator, name: str) -> bool:
+        drawn = engine.draw(rng)
+        # The altered one, drawn last, is stored last: it says that the index is done.
+        for sample in drawn:
+            twin = len(drawn) == 2 and not sample.altered
+            stem = f"{name}_before" if twin else name
+            data = arrays(sample) | {"twin": np.asarray(name if twin else "")}
+            store(folder / safe_name(sample.scan.subject) / f"{stem}.npz", data)
+        return True
+
+    make_missing(folder, args.seed, args.count, make)
 
 
 if __name__ == "__main__":

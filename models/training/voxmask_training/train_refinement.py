@@ -80,7 +80,9 @@ class Crops:
         self.refreshed = time.monotonic()
 
     def draw(self, rng: Generator, count: int) -> Tensor:
-        """Picks crops, uint8 (N, 10, K, J, I), cut and mirrored."""
+        """Picks crops, uint8 (N, 10, K, J, I), cut and mirrored; raises ValueError without any."""
+        if not (self.heavy or self.light):
+            raise ValueError(f"no crops of subjects that train in {self.folder}")
         out = []
         for _ in range(count):
             heavy = (rng.random() < HEAVY_SHARE and self.heavy) or not self.light
