@@ -1,4 +1,4 @@
-//! The second look at an area's border, with networks whose answers are known (`tests/data/models`).
+//! The second look at a mask's border, with networks whose answers are known (`tests/data/models`).
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,9 @@ fn model(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A copy of `refined-area` with another card.
-fn with(folder: &Path, change: impl Fn(&mut serde_json::Value)) -> PathBuf {
-    let from = model("refined-area");
+/// A copy of a model with another card.
+fn with(name: &str, folder: &Path, change: impl Fn(&mut serde_json::Value)) -> PathBuf {
+    let from = model(name);
     let mut card = read_json(&from.join("card.json"));
     change(&mut card);
     for file in ["model.onnx", "refinement.onnx"] {
@@ -27,6 +27,11 @@ fn with(folder: &Path, change: impl Fn(&mut serde_json::Value)) -> PathBuf {
 
 /// Where a slab that begins at voxel 25 of 60 along i was found to begin, on average [voxels].
 fn found_from(scan: &Path, model: &Path, output: &Path) -> f64 {
+    60.0 - found("segment-anonymization-area", scan, model, output) / (40.0 * 50.0)
+}
+
+/// Voxels that a step marks.
+fn found(step: &str, scan: &Path, model: &Path, output: &Path) -> f64 {
     let arguments: [&Path; 7] = [
         "--input".as_ref(),
         scan,
@@ -36,10 +41,9 @@ fn found_from(scan: &Path, model: &Path, output: &Path) -> f64 {
         output,
         "--overwrite".as_ref(),
     ];
-    run("segment-anonymization-area", arguments).expect(0);
+    run(step, arguments).expect(0);
     let mask = volume::read_mask(output).unwrap();
-    let voxels = mask.voxels.iter().filter(|v| **v != 0).count();
-    60.0 - voxels as f64 / (40.0 * 50.0)
+    mask.voxels.iter().filter(|v| **v != 0).count() as f64
 }
 
 #[test]
@@ -57,7 +61,7 @@ fn the_border_of_an_area_is_found_again_on_finer_cells() {
     phantom.write(&scan);
     let output = folder.path().join("area.nii");
     let refined = found_from(&scan, &model("refined-area"), &output);
-    let coarse = with(folder.path(), |card| {
+    let coarse = with("refined-area", folder.path(), |card| {
         card.as_object_mut().unwrap().remove("refinement");
     });
     let coarse = found_from(&scan, &coarse, &output);
@@ -65,11 +69,38 @@ fn the_border_of_an_area_is_found_again_on_finer_cells() {
     assert!(coarse > 27.5 && coarse < 29.0, "{coarse}");
     assert!(refined > 25.5 && refined < 27.5, "{refined}");
     // Larger tiles see the same.
-    let at_once = with(folder.path(), |card| {
+    let at_once = with("refined-area", folder.path(), |card| {
         card["refinement"]["tile_cells"] = 96.into()
     });
     let at_once = found_from(&scan, &at_once, &output);
     assert!((at_once - refined).abs() < 1e-9, "{at_once} {refined}");
+}
+
+#[test]
+fn a_gap_in_a_body_is_seen_on_finer_cells_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let scan = folder.path().join("scan.nii");
+    let gap = 30..33_usize;
+    Phantom::new([60, 40, 50], PLAIN, |[i, j, _]| {
+        if i < 15 || j < 10 || gap.contains(&i) {
+            0.0
+        } else {
+            500.0
+        }
+    })
+    .write(&scan);
+    let output = folder.path().join("foreground.nii");
+    let in_gap = |model: &Path| {
+        found("segment-foreground", &scan, model, &output);
+        let mask = volume::read_mask(&output).unwrap();
+        let [ni, nj, nk] = mask.geometry.shape;
+        mask.voxels[gap.start + 1 + ni * (nj / 2 + nj * (nk / 2))]
+    };
+    assert_eq!(in_gap(&model("refined-foreground")), 0);
+    let coarse = with("refined-foreground", folder.path(), |card| {
+        card.as_object_mut().unwrap().remove("refinement");
+    });
+    assert_eq!(in_gap(&coarse), 1);
 }
 
 #[test]
@@ -87,7 +118,9 @@ fn a_refinement_that_does_not_fit_its_network_is_refused() {
     let scan = folder.path().join("scan.nii");
     Phantom::new([20, 20, 20], PLAIN, |_| 1.0).write(&scan);
     for (change, said) in changes {
-        let model = with(folder.path(), |card| change(&mut card["refinement"]));
+        let model = with("refined-area", folder.path(), |card| {
+            change(&mut card["refinement"])
+        });
         let output = folder.path().join("area.nii");
         let arguments: [&Path; 6] = [
             "--input".as_ref(),

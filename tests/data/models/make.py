@@ -5,8 +5,8 @@
 foreground: logit = 20 * (intensity - 0.3). anonymization-area: logit = 20 * (flat - 0.9), and the
 scan counts as altered when the largest logit of any cell is above 0. nearest-2 and nearest-25 see a
 scan through windows: the logit of label c is -(intensity - c)^2, so that the label is the whole number
-that is nearest. refined-area is anonymization-area with a refinement by the same rule on cells of 2 mm, and
-snaps nothing. Needs onnx.
+that is nearest. refined-area and refined-foreground are anonymization-area and foreground with a refinement by
+the same rule on cells of 2 mm; the first snaps nothing, the second asks no contrast. Needs onnx.
 """
 
 import hashlib
@@ -103,8 +103,11 @@ def card(name: str, weights: bytes) -> dict:
 
 
 def refined(card: dict, weights: bytes) -> dict:
-    """The card with a refinement, and without snapping."""
-    card["area"]["snap"]["constant_share"] = 2.0
+    """The card with a refinement, and without snapping or contrast."""
+    if card["area"]:
+        card["area"]["snap"]["constant_share"] = 2.0
+    else:
+        card["boundary"]["contrast_gain"] = 0.0
     card["refinement"] = {
         "weights": {"file": "refinement.onnx", "sha256": hashlib.sha256(weights).hexdigest()},
         "input": card["input"]
@@ -185,10 +188,10 @@ def main() -> None:
     for name, channel, threshold in [("foreground", 0, 0.3), ("anonymization-area", 1, 0.9)]:
         weights = network(channel, threshold, name != "foreground").SerializeToString()
         write(root / name, weights, card(name, weights))
-    weights = network(1, 0.9, True).SerializeToString()
-    finer = network(1, 0.9, False, len(CHANNELS) + 1).SerializeToString()
-    write(root / "refined-area", weights, refined(card("anonymization-area", weights), finer))
-    (root / "refined-area" / "refinement.onnx").write_bytes(finer)
+        finer = network(channel, threshold, False, len(CHANNELS) + 1).SerializeToString()
+        folder = root / f"refined-{name.removeprefix('anonymization-')}"
+        write(folder, weights, refined(card(name, weights), finer))
+        (folder / "refinement.onnx").write_bytes(finer)
     for labels in (2, 25):
         name = f"nearest-{labels}"
         weights = nearest(labels).SerializeToString()
