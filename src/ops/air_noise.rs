@@ -44,18 +44,21 @@ pub struct AirNoise {
 }
 
 impl AirNoise {
-    /// Measures it; `None` where there is too little air.
-    pub fn of(image: &Image, rough: &Rough) -> Option<Self> {
+    /// Measures it; `None` where there is too little air. What is `constant`, a scanner's zeros, tells
+    /// nothing of noise or its lack.
+    pub fn of(image: &Image, rough: &Rough, constant: Option<&Mask>) -> Option<Self> {
         let bounds = BoundingBox::around(&rough.area.voxels, image.shape())?;
         let margin = image.geometry.spacing().mm();
         let margin = margin.map(|mm| (MARGIN_MM / mm).ceil() as usize);
         let bounds = bounds.grown(margin, image.shape());
         let piece = image.crop(&bounds);
         let dark = rough.dark.crop(&bounds);
+        let constant = constant.map(|constant| constant.crop(&bounds));
+        let varies = |n: usize| constant.as_ref().is_none_or(|all| all.voxels[n] == 0);
         let core = rough.core.crop(&bounds);
-        let inside = median_grain(&piece, &dark, |n| core.voxels[n] != 0)?;
+        let inside = median_grain(&piece, &dark, |n| core.voxels[n] != 0 && varies(n))?;
         let near = rough.near.crop(&bounds);
-        let around = median_grain(&piece, &dark, |n| near.voxels[n] == 0)?;
+        let around = median_grain(&piece, &dark, |n| near.voxels[n] == 0 && varies(n))?;
         Some(Self {
             bounds,
             piece,
@@ -244,7 +247,7 @@ mod tests {
             dark: crowded(&below, 0.55),
         };
         let mut area = rough.area.clone();
-        if let Some(noise) = AirNoise::of(image, &rough) {
+        if let Some(noise) = AirNoise::of(image, &rough, None) {
             noise.leave(&mut area);
         }
         (area, rough.core)
@@ -262,6 +265,25 @@ mod tests {
             let wrong = wrong.filter(|(a, b)| a != b).count();
             assert!(wrong < count(&truth) / 30, "{wrong} at {spacing:?}");
         }
+    }
+
+    #[test]
+    fn zeros_beside_noise_do_not_make_it_smooth() {
+        // Most of the area is zero, as the scanner left it; a strip of noise lies in it.
+        let zero = |[i, ..]: [usize; 3]| i > 38;
+        let image = scan(FINE, |index| if zero(index) { 0.0 } else { noise(index) });
+        let constant = image.mask_where(|_, value| u8::from(value == 0.0));
+        let of = |start, end| box_mask(image.geometry.clone(), start, end);
+        let below = image.mask_where(|_, value| u8::from(value < 50.0));
+        let rough = Rough {
+            area: of(AREA[0], AREA[1]),
+            core: of(AREA[0], AREA[1]),
+            near: of([26, 4, 4], [64, 44, 36]),
+            dark: crowded(&below, 0.55),
+        };
+        let is_smooth = |constant| AirNoise::of(&image, &rough, constant).unwrap().is_smooth();
+        assert!(is_smooth(None));
+        assert!(!is_smooth(Some(&constant)));
     }
 
     #[test]

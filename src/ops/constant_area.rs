@@ -130,15 +130,18 @@ pub fn snap(
     });
     let constant = fill.map(|fill| equal_to(image, fill.value));
     let painted = is_painted(image, &rough.core, constant.as_ref(), air_below, rule);
-    // Zeros that the scanner left before noise, or before what was blurred, fill nothing.
-    let constant = constant.filter(|constant| painted || rough.begins_with(constant));
-    let Some(constant) = constant else {
-        return unfilled(image, rough, painted);
+    // Zeros that the scanner left before noise, or before what was blurred, fill nothing, nor do those of
+    // the noise itself.
+    let fills = |constant: &&Mask| {
+        (painted || rough.begins_with(constant)) && is_massive(constant, &rough.core)
     };
-    let solid = solid_of_fill(&constant, &rough.near);
+    let Some(constant) = constant.as_ref().filter(fills) else {
+        return unfilled(image, rough, constant.as_ref(), painted);
+    };
+    let solid = solid_of_fill(constant, &rough.near);
     let mut area = pieces_of_area(&solid, &rough.area, &rough.near, rule);
-    regrow(&mut area, &constant);
-    let is_still = rough.air_around_is(&constant);
+    regrow(&mut area, constant);
+    let is_still = rough.air_around_is(constant);
     if painted {
         add(&mut area, |n| {
             rough.area.voxels[n] & (1 - constant.voxels[n])
@@ -156,9 +159,27 @@ pub fn snap(
     area
 }
 
-/// The area where it holds no fill. `painted`: something bright in it is too large for a strip.
-fn unfilled(image: &Image, rough: Rough, painted: bool) -> Mask {
-    let noise = AirNoise::of(image, &rough);
+/// Of a fill's voxels in the core at least this share is constant all around.
+const MASSIVE_SHARE: f64 = 0.05;
+
+/// Whether the voxels of a value lie in masses in an area's core, not among others as in noise.
+fn is_massive(constant: &Mask, core: &Mask) -> bool {
+    let whole = solid(constant, WHOLE_SHARE);
+    let count = |mask: &Mask| {
+        let both = mask.voxels.par_iter().zip(&core.voxels);
+        both.filter(|(mask, core)| **mask & **core != 0).count()
+    };
+    eprintln!(
+        "massive {:.3}",
+        count(&whole) as f64 / count(constant) as f64
+    );
+    count(&whole) as f64 >= MASSIVE_SHARE * count(constant) as f64
+}
+
+/// The area where it holds no fill. `constant`: the value that is the commonest in it, which tells nothing of
+/// noise; `painted`: something bright in it is too large for a strip.
+fn unfilled(image: &Image, rough: Rough, constant: Option<&Mask>, painted: bool) -> Mask {
+    let noise = AirNoise::of(image, &rough, constant);
     let is_noise = noise.as_ref().is_some_and(|noise| !noise.is_smooth());
     if !painted && is_noise && rough.core_is_dark() {
         // Noise for a strip of the face: what is bright is what lies behind.
@@ -173,7 +194,7 @@ fn unfilled(image: &Image, rough: Rough, painted: bool) -> Mask {
 
 /// Takes away the air that was left alone, where there is enough to tell.
 fn leave_noise(image: &Image, rough: &Rough, area: &mut Mask) {
-    if let Some(noise) = AirNoise::of(image, rough) {
+    if let Some(noise) = AirNoise::of(image, rough, None) {
         noise.leave(area);
     }
 }

@@ -61,18 +61,6 @@ def test_an_untrained_refinement_says_what_the_first_network_said(task):
     assert torch.allclose(said, channels[:, -1:] * LOGIT_UNIT)
 
 
-def test_the_foregrounds_goes_on_from_the_areas_without_its_channel():
-    area, body = Refinement(AREA), Refinement(FOREGROUND)
-    torch.nn.init.normal_(area.head.weight)
-    body.begin_with(area.state_dict())
-    channels = torch.rand(1, len(refined_channels(AREA)), 16, 8, 24)
-    unseen = CHANNELS.index("air-edge")
-    channels[:, unseen] = 0.0
-    kept = [n for n in range(channels.shape[1]) if n != unseen]
-    with torch.no_grad():
-        assert torch.allclose(area(channels), body(channels[:, kept]), atol=1e-4)
-
-
 def test_it_trains_goes_on_and_is_exported(tmp_path, monkeypatch):
     for n in range(3):
         about = {"kind": "plane-blur", "subject": f"phantom {n}", "modality": "t1"}

@@ -7,7 +7,6 @@ feature is pooled over all of them.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,10 +25,11 @@ TASKS = {"foreground": FOREGROUND, "area": AREA}
 
 FINE_MM = 2.0
 """Edge of a cell."""
-REFINED_WIDTHS = (32, 48, 64)
+REFINED_WIDTHS = {AREA: (32, 48, 64), FOREGROUND: (16, 24, 32)}
+"""A body has a border in every scan and all over it, so that its network must cost little."""
 MORE = 1
 """Further blocks of the coarsest level."""
-REFINED_MULTIPLE_OF = 2 ** len(REFINED_WIDTHS)
+REFINED_MULTIPLE_OF = 8
 LOGIT_MOST, LOGIT_UNIT = 8.0, 4.0
 """The first network's logit is cut here, and seen divided by the second."""
 
@@ -63,8 +63,9 @@ class LocalBlock(nn.Module):
 class Refinement(nn.Module):
     """Channels (N, C, K, J, I), the logit last, to the mask's logits (N, 1, K, J, I)."""
 
-    def __init__(self, task: int, widths: tuple[int, ...] = REFINED_WIDTHS) -> None:
+    def __init__(self, task: int) -> None:
         super().__init__()
+        widths = REFINED_WIDTHS[task]
         self.stem = nn.Conv3d(8 * (len(refined_channels(task)) + 2), widths[0], 1)
         counts = [1] * (len(widths) - 1) + [1 + MORE]
         self.down = nn.ModuleList(
@@ -80,14 +81,6 @@ class Refinement(nn.Module):
         self.head = nn.Conv3d(widths[0], 8, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-
-    def begin_with(self, state: dict[str, Tensor]) -> None:
-        """Takes weights, also those of the area for the foreground, which sees one channel less."""
-        stem, less = state["stem.weight"], slice(8 * len(seen_by(FOREGROUND)), 8 * len(CHANNELS))
-        if stem.shape[1] > self.stem.weight.shape[1]:
-            kept = [stem[:, : less.start], stem[:, less.stop :]]
-            state = {**state, "stem.weight": torch.cat(kept, 1)}
-        self.load_state_dict(state)
 
     def forward(self, channels: Tensor) -> Tensor:
         """Adds to the first network's logit."""

@@ -184,7 +184,7 @@ def started(options: argparse.Namespace) -> Run:
     network = Refinement(TASKS[options.task]).to(memory_format=torch.channels_last_3d)
     if options.initial:
         state = torch.load(options.initial, "cpu", weights_only=False)
-        network.begin_with(state["average"])
+        network.load_state_dict(state["average"])
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         network.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True

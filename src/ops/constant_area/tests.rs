@@ -254,6 +254,21 @@ fn noise_for_a_strip_ends_where_tissue_begins() {
 }
 
 #[test]
+fn zeros_among_noise_fill_nothing() {
+    // Half of the air's noise is zero, here and there.
+    let image = head(|n, value| match n % SHAPE[0] {
+        0..40 if value < 5 => 0,
+        _ => value,
+    });
+    let logits = slab(&image, 30.0, 44.0);
+    let rough = rough_area(&image, &logits, 0.0);
+    let air = box_mask(image.geometry.clone(), [0, 0, 0], [40, 40, 32]);
+    let truth = kept(&rough, |n| air.voxels[n]);
+    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
+    assert_eq!(differing(&found, &truth), 0);
+}
+
+#[test]
 fn noise_in_constant_air_was_put_there() {
     // 10 mm of noise, many zeros in it, before a face in zeroed air.
     let strip = |n: usize| (30..40).contains(&(n % SHAPE[0]));
