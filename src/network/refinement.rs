@@ -31,7 +31,7 @@ pub struct Refinement {
     pub logit_most: f32,
     /// The channel `logit` is the logit divided by this.
     pub logit_unit: f32,
-    /// How far the logit goes from the first look's to the second's; that way both are clipped.
+    /// The logit is the first look's, and this share of what the second adds; for that both are clipped.
     pub share: f32,
     /// What lies within this of the logit at the border is looked at again.
     pub unsure_logit: f32,

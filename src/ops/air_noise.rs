@@ -45,7 +45,7 @@ pub struct AirNoise {
 
 impl AirNoise {
     /// Measures it; `None` where there is too little air. What is `constant`, a scanner's zeros, tells
-    /// nothing of noise or its lack.
+    /// nothing of noise or its lack, unless the core holds little else.
     pub fn of(image: &Image, rough: &Rough, constant: Option<&Mask>) -> Option<Self> {
         let bounds = BoundingBox::around(&rough.area.voxels, image.shape())?;
         let margin = image.geometry.spacing().mm();
@@ -56,7 +56,8 @@ impl AirNoise {
         let constant = constant.map(|constant| constant.crop(&bounds));
         let varies = |n: usize| constant.as_ref().is_none_or(|all| all.voxels[n] == 0);
         let core = rough.core.crop(&bounds);
-        let inside = median_grain(&piece, &dark, |n| core.voxels[n] != 0 && varies(n))?;
+        let inside = median_grain(&piece, &dark, |n| core.voxels[n] != 0 && varies(n))
+            .or_else(|| median_grain(&piece, &dark, |n| core.voxels[n] != 0))?;
         let near = rough.near.crop(&bounds);
         let around = median_grain(&piece, &dark, |n| near.voxels[n] == 0 && varies(n))?;
         Some(Self {

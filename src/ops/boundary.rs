@@ -63,13 +63,9 @@ pub struct Scores<'a> {
 enum ContrastTerm {
     /// The same everywhere.
     Absolute { slope: f32, threshold: f32 },
-    /// Of every cell; its grid may be coarser than that of the logits.
-    Local {
-        /// `contrast_gain / contrast`, 0 where there is none to speak of.
-        slope: CoarseField,
-        /// `slope` times the level of the skin.
-        threshold: CoarseField,
-    },
+    /// Of every cell, on a grid that may be coarser than that of the logits: `contrast_gain / contrast`, 0
+    /// where there is none to speak of, and that times the level of the skin.
+    Local(Box<[CoarseField; 2]>),
 }
 
 /// The interpolators that threads share.
@@ -83,8 +79,8 @@ struct Rows<'a> {
 /// Those of a contrast term that changes from place to place.
 struct ContrastRows<'a> {
     fields: [RowReader<'a>; 2],
-    /// The logits' cells between those of the term.
-    along_i: Between,
+    /// The logits' cells between those of the term; `None` where they are the same.
+    along_i: Option<Between>,
     cells: usize,
 }
 
@@ -110,8 +106,7 @@ impl<'a> Scores<'a> {
                 }
             }
             Level::Local { share, means } => {
-                let [slope, threshold] = means.contrast_term(share, weighing.contrast_gain);
-                ContrastTerm::Local { slope, threshold }
+                ContrastTerm::Local(Box::new(means.contrast_term(share, weighing.contrast_gain)))
             }
         };
         Self {
@@ -237,11 +232,14 @@ impl ContrastTerm {
     fn rows(&self, logits: &CoarseGrid) -> Option<ContrastRows<'_>> {
         match self {
             Self::Absolute { .. } => None,
-            Self::Local { slope, threshold } => Some(ContrastRows {
-                fields: [slope.rows(), threshold.rows()],
-                along_i: slope.grid.between_cells_of(logits, 0),
-                cells: slope.grid.shape[0],
-            }),
+            Self::Local(fields) => {
+                let grid = &fields[0].grid;
+                Some(ContrastRows {
+                    fields: fields.each_ref().map(CoarseField::rows),
+                    along_i: (grid != logits).then(|| grid.between_cells_of(logits, 0)),
+                    cells: grid.shape[0],
+                })
+            }
         }
     }
 }
@@ -250,8 +248,13 @@ impl ContrastRows<'_> {
     /// Slope and threshold at the logits' cells of a row of voxels.
     fn read(&self, j: usize, k: usize, coarse: &mut [f32], terms: &mut [Vec<f32>; 2]) {
         for (field, term) in self.fields.iter().zip(terms) {
-            field.read(j, k, coarse);
-            self.along_i.read(coarse, term);
+            match &self.along_i {
+                Some(along_i) => {
+                    field.read(j, k, coarse);
+                    along_i.read(coarse, term);
+                }
+                None => field.read(j, k, term),
+            }
         }
     }
 }
@@ -272,7 +275,7 @@ impl Scores<'_> {
         let cells = self.logits.grid.shape[0];
         let terms = match self.contrast {
             ContrastTerm::Absolute { slope, threshold } => [slope, threshold],
-            ContrastTerm::Local { .. } => [0.0; 2],
+            ContrastTerm::Local(_) => [0.0; 2],
         };
         Work {
             logits: vec![0.0; cells],
@@ -446,9 +449,20 @@ mod tests {
     }
 
     fn wrong_voxels(geometry: Geometry, absolute: Option<Level>, gain: f32) -> usize {
+        wrong_voxels_on(geometry, absolute, gain, 4.0)
+    }
+
+    /// The same with logits on cells of `cell_mm`, and means on cells of 4 mm.
+    fn wrong_voxels_on(
+        geometry: Geometry,
+        absolute: Option<Level>,
+        gain: f32,
+        cell_mm: f64,
+    ) -> usize {
         let ball = ball(geometry.clone());
-        let (logits, intensity) = logits(&geometry, 1.5);
-        let means = Means::around(&logits, &intensity, 6.0);
+        let (coarse, intensity) = logits(&geometry, 1.5);
+        let means = Means::around(&coarse, &intensity, 6.0);
+        let logits = coarse.on(&CoarseGrid::over(&geometry, cell_mm));
         let local = Level::Local {
             share: 0.5,
             means: &means,
@@ -483,7 +497,13 @@ mod tests {
             oblique_grid([90, 72, 40], [0.9, 1.1, 2.0]),
         ] {
             let alone = wrong_voxels(geometry.clone(), None, 0.0);
-            let mended = wrong_voxels(geometry, None, 20.0);
+            let mended = wrong_voxels(geometry.clone(), None, 20.0);
+            // Contrast may lie on coarser cells than the logits.
+            let finer = wrong_voxels_on(geometry, None, 20.0, 2.0);
+            assert!(
+                finer.abs_diff(mended) <= mended / 10 + 10,
+                "{finer} {mended}"
+            );
             assert!(alone > 3000, "{alone}");
             assert!(mended < alone / 20, "{mended} of {alone}");
         }

@@ -132,13 +132,15 @@ pub fn snap(
     let painted = is_painted(image, &rough.core, constant.as_ref(), air_below, rule);
     // Zeros that the scanner left before noise, or before what was blurred, fill nothing, nor do those of
     // the noise itself.
-    let fills = |constant: &&Mask| {
-        (painted || rough.begins_with(constant)) && is_massive(constant, &rough.core)
-    };
-    let Some(constant) = constant.as_ref().filter(fills) else {
+    let fill = constant.as_ref().and_then(|constant| {
+        let whole = solid(constant, WHOLE_SHARE);
+        let begins = painted || rough.begins_with(constant);
+        (begins && is_massive(constant, &whole, &rough.core)).then_some((constant, whole))
+    });
+    let Some((constant, whole)) = fill else {
         return unfilled(image, rough, constant.as_ref(), painted);
     };
-    let solid = solid_of_fill(constant, &rough.near);
+    let solid = solid_of_fill(constant, whole, &rough.near);
     let mut area = pieces_of_area(&solid, &rough.area, &rough.near, rule);
     regrow(&mut area, constant);
     let is_still = rough.air_around_is(constant);
@@ -162,18 +164,14 @@ pub fn snap(
 /// Of a fill's voxels in the core at least this share is constant all around.
 const MASSIVE_SHARE: f64 = 0.05;
 
-/// Whether the voxels of a value lie in masses in an area's core, not among others as in noise.
-fn is_massive(constant: &Mask, core: &Mask) -> bool {
-    let whole = solid(constant, WHOLE_SHARE);
-    let count = |mask: &Mask| {
+/// Whether the voxels of a value lie in masses in an area's core, not among others as in noise. `whole`: those
+/// that are constant all around.
+fn is_massive(constant: &Mask, whole: &Mask, core: &Mask) -> bool {
+    let in_core = |mask: &Mask| {
         let both = mask.voxels.par_iter().zip(&core.voxels);
-        both.filter(|(mask, core)| **mask & **core != 0).count()
+        both.filter(|(mask, core)| **mask & **core != 0).count() as f64
     };
-    eprintln!(
-        "massive {:.3}",
-        count(&whole) as f64 / count(constant) as f64
-    );
-    count(&whole) as f64 >= MASSIVE_SHARE * count(constant) as f64
+    in_core(whole) >= MASSIVE_SHARE * in_core(constant)
 }
 
 /// The area where it holds no fill. `constant`: the value that is the commonest in it, which tells nothing of
@@ -292,9 +290,9 @@ const SOLID_SHARE: f32 = 0.55;
 const WHOLE_SHARE: f32 = 0.99;
 const CHANCE_SHARES: [f64; 2] = [0.002, 0.5];
 
-/// Solid voxels of a fill, by how its value occurs away from the area.
-fn solid_of_fill(constant: &Mask, near: &Mask) -> Mask {
-    let whole = solid(constant, WHOLE_SHARE);
+/// Solid voxels of a fill, by how its value occurs away from the area; `whole`: those that are constant all
+/// around.
+fn solid_of_fill(constant: &Mask, whole: Mask, near: &Mask) -> Mask {
     let voxels = constant.voxels.par_iter().zip(&whole.voxels);
     let (away, holding, inside) = voxels
         .zip(&near.voxels)

@@ -39,3 +39,7 @@ def test_the_refining_network_goes_along_with_its_part_of_the_card(tmp_path):
     found = json.loads((shipped / "card.json").read_text())
     assert list(found)[list(found).index("area") + 1] == "refinement"
     assert (shipped / "refinement.onnx").read_bytes() == b"weights"
+    (judged / "card.json").write_text(json.dumps(card("1", ["a"], 0.5)))
+    cards.share(judged, shipped)
+    assert "refinement" not in json.loads((shipped / "card.json").read_text())
+    assert not (shipped / "refinement.onnx").exists()

@@ -19,15 +19,16 @@ SHARED = ("boundary", "area", "evaluation")
 
 def refined_as(card: dict, source: dict, judged: Path, shipped: Path) -> dict:
     """Gives a card with the refining network of another, or none; its file is copied too."""
+    old = card.get("refinement")
     found = {name: value for name, value in card.items() if name != "refinement"}
     if "refinement" not in source:
+        if old:
+            (shipped / old["weights"]["file"]).unlink(missing_ok=True)
         return found
     file = source["refinement"]["weights"]["file"]
     if judged.resolve() != shipped.resolve():
         shutil.copyfile(judged / file, shipped / file)
-    names = list(found)
-    after = names[names.index("area") + 1 :]
-    last = {name: found.pop(name) for name in after}
+    last = {name: found.pop(name) for name in ("training", "evaluation") if name in found}
     return found | {"refinement": source["refinement"]} | last
 
 

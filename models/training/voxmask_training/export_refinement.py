@@ -26,6 +26,7 @@ from .refinement import (
     TASKS,
     Refinement,
     refined_channels,
+    seen_by,
 )
 from .weights import FILES
 
@@ -100,6 +101,8 @@ def main() -> None:
         raise SystemExit("the exported network differs from the trained one")
     path = folder / "card.json"
     card = json.loads(path.read_text())
+    if card["input"]["channels"] != list(seen_by(task)):
+        raise SystemExit("the first network sees other channels than the refining one was shown")
     run = {"steps": state["step"], "held_out_fold": options.fold}
     source = {"refinement": section(folder / FILE, task, run, card)}
     card = refined_as(card, source, folder, folder)

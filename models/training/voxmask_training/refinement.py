@@ -36,7 +36,7 @@ LOGIT_MOST, LOGIT_UNIT = 8.0, 4.0
 
 def seen_by(task: int) -> tuple[str, ...]:
     """The channels that a task's networks see: where air ends matters to the area alone."""
-    return CHANNELS if task == AREA else CHANNELS[:-1]
+    return CHANNELS if task == AREA else CHANNELS[: CHANNELS.index("air-edge")]
 
 
 def refined_channels(task: int) -> tuple[str, ...]:

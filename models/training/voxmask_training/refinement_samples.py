@@ -99,9 +99,10 @@ def draw_body(engine: Engine, rng: np.random.Generator) -> Sample | None:
     elif u < PAINTED_SHARE + PAIR_SHARE + RECAST_SHARE and engine.trunks:
         sample = finished(rng, recast(rng, engine.pick(rng, engine.trunks)), "intact", "none")
     else:
-        known = [v for v in engine.volumes if v.quality in ("A", "B") and not v.defaced]
-        of_kind = [v for v in known if (v.modality != "CT") == chance(rng, MR_SHARE)]
-        volume = engine.pick(rng, of_kind or known)
+        mr = chance(rng, MR_SHARE)
+        volumes = [v for v in engine.volumes if v.quality in ("A", "B") and not v.defaced]
+        of_kind = [v for v in volumes if (v.modality != "CT") == mr]
+        volume = engine.pick(rng, of_kind or volumes)
         if chance(rng, AS_IT_IS_SHARE):
             scan = as_it_is(volume)
             v = rng.random()
