@@ -28,6 +28,7 @@ from .refinement import (
     refined_channels,
     seen_by,
 )
+from .train_refinement import CHECKPOINT
 from .weights import FILES
 
 FILE = "refinement.onnx"
@@ -90,7 +91,7 @@ def main() -> None:
     parser.add_argument("--task", choices=TASKS, default="area")
     parser.add_argument("--fold", default="0", help="what the run left out")
     options = parser.parse_args()
-    state = torch.load(options.run / "checkpoint.pt", "cpu", weights_only=False)
+    state = torch.load(options.run / CHECKPOINT, "cpu", weights_only=False)
     task = TASKS[options.task]
     network = Refinement(task)
     network.load_state_dict(state["average"])
