@@ -11,6 +11,7 @@ pub mod normalize;
 pub mod onnx;
 pub mod refinement;
 pub mod session;
+mod tiles;
 pub mod windows;
 
 use schemars::JsonSchema;
@@ -47,7 +48,10 @@ impl Shipped {
     pub const FOREGROUND: Self = Self {
         name: "foreground",
         card: include_bytes!("../models/foreground/card.json"),
-        weights: &[include_bytes!("../models/foreground/model.onnx")],
+        weights: &[
+            include_bytes!("../models/foreground/model.onnx"),
+            include_bytes!("../models/foreground/refinement.onnx"),
+        ],
     };
     /// Voxels that a de-identification tool altered.
     pub const ANONYMIZATION_AREA: Self = Self {
@@ -153,8 +157,8 @@ impl Network {
     }
 
     /// Looks once more, on finer cells, where the mask of `prediction` ends: the logits there, and of
-    /// the whole scan on that grid. `None` where the card has no refinement. `threshold`: the logit
-    /// above which a cell of `prediction` belongs to the mask.
+    /// the whole scan on that grid. `None` where the card has no refinement for such scans.
+    /// `threshold`: the logit above which a cell of `prediction` belongs to the mask.
     ///
     /// # Errors
     /// As [`Network::predict`].
@@ -164,8 +168,10 @@ impl Network {
         prediction: &Prediction,
         threshold: f32,
     ) -> Result<Option<CoarseField>> {
+        let modality = prediction.normalization.modality;
         let refiner = self.refiner.as_mut();
         refiner
+            .filter(|refiner| refiner.sees(modality))
             .map(|refiner| refiner.refine(image, prediction, threshold))
             .transpose()
     }

@@ -36,7 +36,7 @@ pub struct Card {
     pub boundary: Option<Boundary>,
     /// How the anonymization area is decided and snapped to constant voxels.
     pub area: Option<Area>,
-    /// The network that looks at the area's border once more, if there is one.
+    /// The network that looks at the mask's border once more, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refinement: Option<Refinement>,
     /// What the weights were trained on.

@@ -2,16 +2,15 @@
 //!
 //! The first network sees the whole scan on coarse cells and knows what is anatomy, or was altered; where
 //! that ends it says to a few millimetres. This one sees the same channels on finer cells and what the first
-//! one said, in the tiles in which the first was not sure of every cell.
-
-use std::ops::Range;
+//! one said, in tiles around the cells of which the first was not sure.
 
 use serde::{Deserialize, Serialize};
 
 use super::card::{Channel, Input, Output, Weights};
 use super::channels::channels;
 use super::session::Session;
-use super::{Prediction, Tensor, run_mirrored};
+use super::tiles::{Plan, rows, tiles};
+use super::{Modality, Prediction, Tensor, run_mirrored};
 use crate::error::Result;
 use crate::memory;
 use crate::volume::coarse_grid::{CoarseField, CoarseGrid};
@@ -27,6 +26,8 @@ pub struct Refinement {
     pub input: Input,
     /// Names of the outputs.
     pub output: Output,
+    /// Scans that are looked at again.
+    pub modalities: Vec<Modality>,
     /// The first network's logit is clipped to this, either way.
     pub logit_most: f32,
     /// The channel `logit` is the logit divided by this.
@@ -75,6 +76,9 @@ impl Refinement {
         if !self.input.channels.contains(&Channel::Logit) {
             return Err("a refinement that is not shown its network's logit".to_owned());
         }
+        if self.modalities.is_empty() || self.modalities.contains(&Modality::Auto) {
+            return Err("refinement: modalities are not ct, mr or both".to_owned());
+        }
         if self.output.altered.is_some() {
             return Err("a refinement that judges the scan".to_owned());
         }
@@ -121,6 +125,11 @@ impl Refiner {
         &self.session
     }
 
+    /// Whether scans of a modality are looked at again.
+    pub fn sees(&self, modality: Modality) -> bool {
+        self.rule.modalities.contains(&modality)
+    }
+
     /// See [`super::Network::refine`].
     pub fn refine(
         &mut self,
@@ -137,15 +146,13 @@ impl Refiner {
         let within = self.rule.unsure_logit;
         let unsure = |logit: f32| (logit - threshold).abs() < within;
         let doubts: Vec<u8> = said.values.iter().map(|l| u8::from(unsure(*l))).collect();
-        let Some(all) = BoundingBox::around(&doubts, grid.shape) else {
-            return Ok(refined);
+        let plan = Plan {
+            around: self.rule.around_cells,
+            overlap: self.rule.overlap_cells,
+            longest: self.rule.tile_cells,
         };
-        let around = [self.rule.around_cells; 3];
-        for tile in tiles(&all.grown(around, grid.shape), self.rule.tile_cells) {
-            let near = tile.grown(around, grid.shape);
-            if rows(&near, grid.shape).any(|row| doubts[row].contains(&1)) {
-                self.look(image, first, &said, tile, &mut refined)?;
-            }
+        for tile in tiles(&doubts, grid.shape, plan) {
+            self.look(image, first, &said, tile, &mut refined)?;
         }
         Ok(refined)
     }
@@ -200,41 +207,6 @@ fn margin_mm(input: &Input) -> f64 {
     longest.max(2.0 * input.detail_below_mm)
 }
 
-/// As few tiles of a box as possible with no side longer than `longest`, of about one size along an axis.
-fn tiles(cells: &BoundingBox, longest: usize) -> Vec<BoundingBox> {
-    let cuts = [0, 1, 2].map(|a| {
-        let (start, length) = (cells.start[a], cells.end[a] - cells.start[a]);
-        let count = length.div_ceil(longest).max(1);
-        let cut = move |n: usize| start + n * length / count;
-        (0..count).map(|n| (cut(n), cut(n + 1))).collect::<Vec<_>>()
-    });
-    let [along_i, along_j, along_k] = &cuts;
-    let mut tiles = Vec::new();
-    for k in along_k {
-        for j in along_j {
-            for i in along_i {
-                tiles.push(BoundingBox {
-                    start: [i.0, j.0, k.0],
-                    end: [i.1, j.1, k.1],
-                });
-            }
-        }
-    }
-    tiles
-}
-
-/// Where the cells of each row of a box along i lie in a field of `shape` cells.
-fn rows(cells: &BoundingBox, [ni, nj, _]: Shape) -> impl Iterator<Item = Range<usize>> + use<> {
-    let (start, end) = (cells.start, cells.end);
-    let row = move |(k, j): (usize, usize)| {
-        let first = ni * (j + nj * k);
-        first + start[0]..first + end[0]
-    };
-    (start[2]..end[2])
-        .flat_map(move |k| (start[1]..end[1]).map(move |j| (k, j)))
-        .map(row)
-}
-
 /// The values of a field in a box.
 fn values_in<'a>(
     cells: &BoundingBox,
@@ -247,24 +219,6 @@ fn values_in<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tiles_cover_the_cells_once_and_none_is_longer_than_asked() {
-        let cells = BoundingBox {
-            start: [3, 0, 10],
-            end: [103, 20, 75],
-        };
-        let tiles = tiles(&cells, 48);
-        assert_eq!(tiles.len(), 3 * 2);
-        let shape = [110, 20, 80];
-        let mut seen = vec![0; shape.iter().product()];
-        for tile in &tiles {
-            assert!((0..3).all(|a| tile.end[a] - tile.start[a] <= 48));
-            rows(tile, shape).flatten().for_each(|n| seen[n] += 1);
-        }
-        assert!(seen.iter().all(|n| *n <= 1));
-        assert_eq!(seen.iter().sum::<i32>(), 100 * 20 * 65);
-    }
 
     #[test]
     fn a_logit_moves_by_its_share_and_stays_where_both_looks_are_sure() {

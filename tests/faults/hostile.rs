@@ -107,7 +107,20 @@ fn grids_beyond_any_memory_are_refused() {
     }
 }
 
-/// A folder with the tests' foreground network, changed.
+/// Voxels of 60 cm.
+const WIDE: [[f64; 4]; 3] = [
+    [600.0, 0.0, 0.0, 0.0],
+    [0.0, 600.0, 0.0, 0.0],
+    [0.0, 0.0, 600.0, 0.0],
+];
+
+/// The SHA-256 of some bytes, as cards write it.
+fn hex(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A folder with one of the tests' foreground networks, changed.
 struct Model {
     folder: tempfile::TempDir,
     case: Case,
@@ -115,6 +128,15 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
+        Self::of("foreground", &["card.json", "model.onnx"])
+    }
+
+    fn refined() -> Self {
+        let files = ["card.json", "model.onnx", "refinement.onnx"];
+        Self::of("refined-foreground", &files)
+    }
+
+    fn of(name: &str, files: &[&str]) -> Self {
         let row = TABLE
             .iter()
             .find(|row| row.step == "segment-foreground")
@@ -123,9 +145,9 @@ impl Model {
             folder: tempfile::tempdir().unwrap(),
             case: Case::plain(row),
         };
-        for name in ["card.json", "model.onnx"] {
-            let from = Path::new(MODELS).join("foreground").join(name);
-            std::fs::copy(from, model.path(name)).unwrap();
+        for file in files {
+            let from = Path::new(MODELS).join(name).join(file);
+            std::fs::copy(from, model.path(file)).unwrap();
         }
         model
     }
@@ -143,10 +165,7 @@ impl Model {
     /// Other weights, with a card that knows them.
     fn put_weights(&self, weights: &[u8]) {
         std::fs::write(self.path("model.onnx"), weights).unwrap();
-        let digest: String = Sha256::digest(weights)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let digest = hex(weights);
         self.change_card(|card| card["weights"]["sha256"] = digest.clone().into());
     }
 
@@ -224,13 +243,29 @@ fn cards_that_ask_for_absurd_memory_are_refused() {
     // Cells of half a millimetre in a scan of ten metres.
     let model = Model::new();
     model.change_card(|card| card["input"]["cell_mm"] = 0.5.into());
-    let wide = [
-        [600.0, 0.0, 0.0, 0.0],
-        [0.0, 600.0, 0.0, 0.0],
-        [0.0, 0.0, 600.0, 0.0],
-    ];
-    Phantom::head([16; 3], wide).write(&model.case.input("--input"));
+    Phantom::head([16; 3], WIDE).write(&model.case.input("--input"));
     model.refused(75, "the network's input");
+}
+
+#[test]
+fn refinements_that_are_hostile_are_refused() {
+    let model = Model::refined();
+    model.change_card(|card| card["refinement"]["weights"]["file"] = "../model.onnx".into());
+    model.refused(69, "without folders");
+    let model = Model::refined();
+    let weights = b"Dear Sir or Madam";
+    std::fs::write(model.path("refinement.onnx"), weights).unwrap();
+    let digest = hex(weights);
+    model.change_card(|card| card["refinement"]["weights"]["sha256"] = digest.clone().into());
+    model.refused(69, "");
+    // As above; the first network's cells are far larger.
+    let model = Model::refined();
+    model.change_card(|card| {
+        card["input"]["cell_mm"] = 64.0.into();
+        card["refinement"]["input"]["cell_mm"] = 0.5.into();
+    });
+    Phantom::head([16; 3], WIDE).write(&model.case.input("--input"));
+    model.refused(75, "the refined logits");
 }
 
 #[test]

@@ -101,15 +101,20 @@ fn a_gap_in_a_body_is_seen_on_finer_cells_alone() {
         card.as_object_mut().unwrap().remove("refinement");
     });
     assert_eq!(in_gap(&coarse), 1);
+    let of_ct = with("refined-foreground", folder.path(), |card| {
+        card["refinement"]["modalities"] = vec!["ct"].into();
+    });
+    assert_eq!(in_gap(&of_ct), 1);
 }
 
 #[test]
 fn a_refinement_that_does_not_fit_its_network_is_refused() {
     type Change = (fn(&mut serde_json::Value), &'static str);
-    let changes: [Change; 6] = [
+    let changes: [Change; 7] = [
         (|r| r["input"]["mr_clip"] = 2.0.into(), "other intensities"),
         (|r| r["input"]["channels"] = vec!["flat"].into(), "logit"),
         (|r| r["output"]["altered"] = "altered".into(), "judges"),
+        (|r| r["modalities"] = vec!["auto"].into(), "modalities"),
         (|r| r["tile_cells"] = 1_000_000.into(), "tile_cells"),
         (|r| r["logit_unit"] = 0.into(), "logit"),
         (|r| r["weights"]["sha256"] = "0".into(), "sha256"),

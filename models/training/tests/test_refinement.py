@@ -11,10 +11,19 @@ from test_train import phantom
 
 from voxmask_training import export_refinement, train_refinement
 from voxmask_training.channels import CoarseGrid
-from voxmask_training.network import AREA, CHANNELS, FOREGROUND
-from voxmask_training.refinement import LOGIT_MOST, LOGIT_UNIT, Refinement, refined_channels
+from voxmask_training.network import AREA, FOREGROUND
+from voxmask_training.refinement import (
+    LOGIT_MOST,
+    LOGIT_UNIT,
+    MODALITIES,
+    TASKS,
+    Refinement,
+    refined_channels,
+    seen_by,
+)
 from voxmask_training.refinement_samples import CROP_CELLS, CROPS, LOGIT, TARGET, crops
 from voxmask_training.samples import store
+from voxmask_training.weights import FILES
 
 
 def first_network(task: int) -> SimpleNamespace:
@@ -61,15 +70,20 @@ def test_an_untrained_refinement_says_what_the_first_network_said(task):
     assert torch.allclose(said, channels[:, -1:] * LOGIT_UNIT)
 
 
-def test_it_trains_goes_on_and_is_exported(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", TASKS)
+def test_it_trains_goes_on_and_is_exported(name, tmp_path, monkeypatch):
+    task = TASKS[name]
     for n in range(3):
-        about = {"kind": "plane-blur", "subject": f"phantom {n}", "modality": "t1"}
-        about = {name: np.asarray(value) for name, value in about.items()}
-        store(tmp_path / "samples" / "phantom" / f"1_{n:05d}.npz", {"cells": made(n)} | about)
+        kind = "plane-blur" if task == AREA else "intact-MR"
+        about = {"kind": kind, "subject": f"phantom {n}", "modality": "t1"}
+        about = {key: np.asarray(value) for key, value in about.items()}
+        cells = {"cells": made(n, task)}
+        store(tmp_path / "samples" / "phantom" / f"1_{n:05d}.npz", cells | about)
     run = tmp_path / "run"
 
     def train(steps: int) -> None:
-        words = ["train_refinement", "--samples", tmp_path / "samples", "--run", run]
+        words = ["train_refinement", "--task", name, "--samples", tmp_path / "samples"]
+        words += ["--run", run]
         words += ["--fold", "none", "--steps", steps, "--threads", 1]
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])
         train_refinement.main()
@@ -78,14 +92,25 @@ def test_it_trains_goes_on_and_is_exported(tmp_path, monkeypatch):
     train(3)
     state = torch.load(run / "checkpoint.pt", "cpu", weights_only=False)
     assert state["step"] == 3
-    folder = tmp_path / "models" / "anonymization-area"
+    folder = tmp_path / "models" / FILES[task]
     folder.mkdir(parents=True)
-    seen = {"channels": list(CHANNELS), "margin_cells": 0}
+    seen = {"channels": list(seen_by(task)), "margin_cells": 0}
     (folder / "card.json").write_text(json.dumps({"input": seen, "area": {}, "training": {}}))
-    words = ["export_refinement", "--run", run, "--models", tmp_path / "models"]
+    words = [
+        "export_refinement",
+        "--task",
+        name,
+        "--run",
+        run,
+        run,
+        "--models",
+        tmp_path / "models",
+    ]
     monkeypatch.setattr(sys, "argv", [str(word) for word in words])
     export_refinement.main()
     card = json.loads((folder / "card.json").read_text())
     assert list(card) == ["input", "area", "refinement", "training"]
     assert card["refinement"]["input"]["channels"][-1] == "logit"
+    assert card["refinement"]["training"]["steps"] == [3, 3]
+    assert card["refinement"]["modalities"] == list(MODALITIES[task])
     assert (folder / card["refinement"]["weights"]["file"]).stat().st_size > 100_000

@@ -17,11 +17,12 @@ import onnxruntime
 import torch
 
 from .cards import refined_as
-from .export import TOLERANCE, round_to_half, write_onnx
+from .export import TOLERANCE, mean_of, round_to_half, write_onnx
 from .refinement import (
     FINE_MM,
     LOGIT_MOST,
     LOGIT_UNIT,
+    MODALITIES,
     REFINED_MULTIPLE_OF,
     TASKS,
     Refinement,
@@ -75,6 +76,7 @@ def section(
             "mirror_axes": [],
         },
         "output": {"logits": "logits", "altered": None},
+        "modalities": list(MODALITIES[task]),
         "logit_most": LOGIT_MOST,
         "logit_unit": LOGIT_UNIT,
         **TILES,
@@ -86,15 +88,16 @@ def section(
 def main() -> None:
     """Exports the run and writes it into the card."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--run", type=Path, required=True)
+    several = "one, or several: the mean of their weights"
+    parser.add_argument("--run", type=Path, required=True, nargs="+", help=several)
     parser.add_argument("--models", type=Path, required=True, help="folder of exported models")
     parser.add_argument("--task", choices=TASKS, default="area")
     parser.add_argument("--fold", default="0", help="what the run left out")
     options = parser.parse_args()
-    state = torch.load(options.run / CHECKPOINT, "cpu", weights_only=False)
+    states = [torch.load(run / CHECKPOINT, "cpu", weights_only=False) for run in options.run]
     task = TASKS[options.task]
     network = Refinement(task)
-    network.load_state_dict(state["average"])
+    network.load_state_dict(mean_of([state["average"] for state in states]))
     folder = options.models / FILES[task]
     worst = export_network(network, folder / FILE, len(refined_channels(task)))
     print(f"{FILE}: {(folder / FILE).stat().st_size} bytes, largest difference {worst:.2g} logit")
@@ -104,7 +107,7 @@ def main() -> None:
     card = json.loads(path.read_text())
     if card["input"]["channels"] != list(seen_by(task)):
         raise SystemExit("the first network sees other channels than the refining one was shown")
-    run = {"steps": state["step"], "held_out_fold": options.fold}
+    run = {"steps": [state["step"] for state in states], "held_out_fold": options.fold}
     source = {"refinement": section(folder / FILE, task, run, card)}
     card = refined_as(card, source, folder, folder)
     path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")

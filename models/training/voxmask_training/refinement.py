@@ -25,8 +25,11 @@ TASKS = {"foreground": FOREGROUND, "area": AREA}
 
 FINE_MM = 2.0
 """Edge of a cell."""
-REFINED_WIDTHS = {AREA: (32, 48, 64), FOREGROUND: (16, 24, 32)}
+REFINED_WIDTHS = {AREA: (32, 48, 64), FOREGROUND: (24, 32, 48)}
 """A body has a border in every scan and all over it, so that its network must cost little."""
+MODALITIES = {AREA: ("ct", "mr"), FOREGROUND: ("mr",)}
+"""Where it is used. In CT the threshold half-way between air and skin has found the border already,
+and scans are large."""
 MORE = 1
 """Further blocks of the coarsest level."""
 REFINED_MULTIPLE_OF = 8

@@ -3,9 +3,9 @@
     python -m voxmask_training.refinement_samples --data DIR [--work DIR] --model DIR --count 2000
 
 Of the area: altered heads, drawn by the data engine (`samples.py`) or altered as they are, at their
-own resolution. Of the foreground: scans of all regions, drawn in the same two ways, whose reference
-has quality A or B. `--model` is the folder of the first networks, whose logits the refining network
-is shown; they should not have seen the subjects that are held out. A file
+own resolution. Of the foreground: MR scans of all regions, drawn in the same two ways, whose
+reference has quality A or B. `--model` is the folder of the first networks, whose logits the
+refining network is shown; they should not have seen the subjects that are held out. A file
 WORK/refinement/SUBJECT/SEED_INDEX.npz (of the foreground: WORK/refinement-foreground) has
 
     cells    uint8 [n, 10, k, j, i]  crops of `CROP_CELLS` cells: the channels, the mask, where it
@@ -48,7 +48,7 @@ ZEROED_SHARE = 0.45
 JITTER_CELLS = 14
 LEAST_QUALITY = 0.5
 """Weight of the least reference whose border is worth following to 2 mm."""
-MR_SHARE, DENOISED_SHARE, PAINTED_SHARE, PAIR_SHARE, RECAST_SHARE = 0.7, 0.1, 0.15, 0.1, 0.08
+DENOISED_SHARE, PAINTED_SHARE, PAIR_SHARE, RECAST_SHARE = 0.1, 0.15, 0.1, 0.08
 WRONG_SHARE = 0.5
 """Crops of the foreground whose middle the first network got wrong."""
 
@@ -90,31 +90,29 @@ def as_it_is(volume: Volume) -> Scan:
 
 
 def draw_body(engine: Engine, rng: np.random.Generator) -> Sample | None:
-    """The next scan with a foreground; None where its border is not known well."""
+    """The next MR scan with a foreground; None where its border is not known well."""
     u = rng.random()
     if u < PAINTED_SHARE and engine.maps:
-        sample = finished(rng, engine.painted(rng, ct=chance(rng, 0.25)), "intact", "none")
+        sample = finished(rng, engine.painted(rng, ct=False), "intact", "none")
     elif u < PAINTED_SHARE + PAIR_SHARE and (engine.faces or engine.maps):
         sample = engine.pair(rng)[-1]
     elif u < PAINTED_SHARE + PAIR_SHARE + RECAST_SHARE and engine.trunks:
         sample = finished(rng, recast(rng, engine.pick(rng, engine.trunks)), "intact", "none")
     else:
-        mr = chance(rng, MR_SHARE)
         volumes = [v for v in engine.volumes if v.quality in ("A", "B") and not v.defaced]
-        of_kind = [v for v in volumes if (v.modality != "CT") == mr]
-        volume = engine.pick(rng, of_kind or volumes)
+        volume = engine.pick(rng, [v for v in volumes if v.modality != "CT"])
         if chance(rng, AS_IT_IS_SHARE):
             scan = as_it_is(volume)
             v = rng.random()
             if scan.background != "zeroed" and v < ZEROED_SHARE:
                 scan = scenes.air_zeroed(rng, scan)
-            elif scan.background != "zeroed" and v < ZEROED_SHARE + DENOISED_SHARE and not scan.ct:
+            elif scan.background != "zeroed" and v < ZEROED_SHARE + DENOISED_SHARE:
                 scan = scenes.air_denoised(rng, scan)
             sample = Sample(scan, volume.kind, "none", False)
         else:
             sample = finished(rng, real(rng, volume), volume.kind, "none")
     known = sample.scan.foreground is not None and sample.scan.quality >= LEAST_QUALITY
-    return sample if known else None
+    return sample if known and not sample.scan.ct else None
 
 
 def draw_altered(engine: Engine, rng: np.random.Generator) -> Sample | None:

@@ -3,7 +3,8 @@
 `python -m voxmask_training.train_refinement --samples DIR --run DIR --fold 0 --hours 1`
 
 As `train`: the folder is read again every minute, a checkpoint is written every two minutes and
-taken up again, the rate falls to 0 when the hours (or steps) are over.
+taken up again, the rate falls to 0 when the hours (or steps) are over, and a step takes more crops
+on a GPU (`--device cuda`), in whose memory all of them lie.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.nn import functional
 
 from .folds import held_out
 from .losses import dice_loss, mean_entropy, near_boundary
-from .network import CHANNELS
+from .network import AREA, CHANNELS, FOREGROUND
 from .patches import INTENSITY, STEPS
 from .refinement import LOGIT_MOST, LOGIT_UNIT, TASKS, Refinement, seen_by
 from .refinement_samples import COUNTED, LOGIT, LOGIT_STEPS, TARGET
@@ -40,7 +41,7 @@ from .train import (
 )
 
 WINDOW = 40
-BATCH = 2
+BATCH = {"cpu": 2, "cuda": 24}
 RIM_CELLS = 4
 """What lies closer to the rim of a window is not asked of the network."""
 BORDER_WEIGHT = 3.0
@@ -48,7 +49,8 @@ FREE_WEIGHT = 0.5
 CT = CHANNELS.index("ct")
 HEAVY = ("blur", "pixels", "face", "surroundings", "tool", "air-noise", "-MR")
 """Ends of the kinds whose border is hard to see: fills of areas, bodies in MR."""
-HEAVY_SHARE = 0.65
+HEAVY_SHARE = {AREA: 0.65, FOREGROUND: 1.0}
+"""The foreground's is used in MR alone (`refinement.MODALITIES`)."""
 WATCH_S = 600.0
 CHECKPOINT = "checkpoint.pt"
 
@@ -59,10 +61,12 @@ class Crops:
 
     folder: Path
     held_out: frozenset[str]
+    heavy_share: float = HEAVY_SHARE[AREA]
+    device: str = "cpu"
     seen: set[Path] = field(default_factory=set)
-    heavy: list[np.ndarray] = field(default_factory=list)
-    light: list[np.ndarray] = field(default_factory=list)
-    watched: list[np.ndarray] = field(default_factory=list)
+    heavy: list[Tensor] = field(default_factory=list)
+    light: list[Tensor] = field(default_factory=list)
+    watched: list[Tensor] = field(default_factory=list)
     refreshed: float = -REFRESH_S
 
     def refresh(self) -> None:
@@ -72,7 +76,8 @@ class Crops:
         for path in sorted(set(self.folder.glob("*/*.npz")) - self.seen):
             self.seen.add(path)
             with np.load(path) as file:
-                cells, kind = file["cells"], str(file["kind"].item())
+                cells = torch.from_numpy(file["cells"]).to(self.device)
+                kind = str(file["kind"].item())
                 if str(file["subject"].item()) in self.held_out:
                     self.watched.extend(cells)
                 else:
@@ -85,19 +90,19 @@ class Crops:
             raise ValueError(f"no crops of subjects that train in {self.folder}")
         out = []
         for _ in range(count):
-            heavy = (rng.random() < HEAVY_SHARE and self.heavy) or not self.light
+            heavy = (rng.random() < self.heavy_share and self.heavy) or not self.light
             pile = self.heavy if heavy else self.light
             crop = pile[int(rng.integers(len(pile)))]
             low = rng.integers(0, np.array(crop.shape[1:]) - WINDOW + 1)
             box = tuple(slice(int(a), int(a) + WINDOW) for a in low)
             crop = crop[(slice(None), *box)]
-            out.append(crop[..., ::-1] if rng.random() < 0.5 else crop)
-        return torch.from_numpy(np.ascontiguousarray(np.stack(out)))
+            out.append(crop.flip(-1) if rng.random() < 0.5 else crop)
+        return torch.stack(out)
 
 
 def restored(cells: Tensor) -> Tensor:
     """Undoes the crops' storing: float32 (N, 10, K, J, I), the logit in units of its channel."""
-    steps = torch.tensor([*STEPS[: len(CHANNELS)], *STEPS[-2:], LOGIT_STEPS])
+    steps = torch.tensor([*STEPS[: len(CHANNELS)], *STEPS[-2:], LOGIT_STEPS], device=cells.device)
     layers = cells.float() / steps.view(1, -1, 1, 1, 1)
     layers[:, INTENSITY] **= 2
     layers[:, LOGIT] = (layers[:, LOGIT] - LOGIT_MOST) / LOGIT_UNIT
@@ -106,19 +111,25 @@ def restored(cells: Tensor) -> Tensor:
 
 def varied(layers: Tensor, rng: Generator) -> Tensor:
     """Changes brightness, and the logit as a first network might err on a scan it never saw."""
-    for layer in layers:
-        if not bool(layer[CT].any()):
-            layer[INTENSITY] *= float(np.exp(rng.normal(0.0, 0.12)))
-        logit = layer[LOGIT]
-        if rng.random() < 0.2:
-            logit = torch.roll(logit, [int(n) for n in rng.integers(-2, 3, 3)], (0, 1, 2))
-        if rng.random() < 0.4:
-            knots = torch.from_numpy(rng.normal(0.0, 0.6, (1, 1, 4, 4, 4)).astype(np.float32))
-            field = functional.interpolate(knots, logit.shape, mode="trilinear")[0, 0]
-            logit = logit + field
-        if rng.random() < 0.3:
-            logit = logit * float(rng.uniform(0.3, 1.0)) + float(rng.normal(0.0, 0.25))
-        layer[LOGIT] = logit.clamp(-LOGIT_MOST / LOGIT_UNIT, LOGIT_MOST / LOGIT_UNIT)
+    count, device = len(layers), layers.device
+
+    def each(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(device).view(-1, 1, 1, 1)
+
+    is_ct = layers[:, CT].flatten(1).any(1).view(-1, 1, 1, 1)
+    brighter = each(np.exp(rng.normal(0.0, 0.12, count)))
+    layers[:, INTENSITY] *= torch.where(is_ct, 1.0, brighter)
+    logit = layers[:, LOGIT]
+    for n in np.flatnonzero(rng.random(count) < 0.2):
+        logit[n] = torch.roll(logit[n], [int(s) for s in rng.integers(-2, 3, 3)], (0, 1, 2))
+    knots = rng.normal(0.0, 0.6, (count, 1, 4, 4, 4)) * (rng.random((count, 1, 1, 1, 1)) < 0.4)
+    knots = torch.from_numpy(knots.astype(np.float32)).to(device)
+    logit = logit + functional.interpolate(knots, logit.shape[1:], mode="trilinear")[:, 0]
+    weaker = rng.random(count) < 0.3
+    scale = np.where(weaker, rng.uniform(0.3, 1.0, count), 1.0)
+    shift = np.where(weaker, rng.normal(0.0, 0.25, count), 0.0)
+    most = LOGIT_MOST / LOGIT_UNIT
+    layers[:, LOGIT] = (logit * each(scale) + each(shift)).clamp(-most, most)
     return layers
 
 
@@ -146,31 +157,30 @@ def take_step(run: Run, crops: Crops, task: int, rate: float) -> dict[str, float
     """Takes one step; gives the loss and the gradient's norm."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    layers = varied(restored(crops.draw(run.rng, BATCH)), run.rng)
+    layers = varied(restored(crops.draw(run.rng, BATCH[crops.device])), run.rng)
     channels, mask, counted, inner = split(layers, task)
     first = channels[:, -1:] * LOGIT_UNIT
     channels = channels.contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(crops.device, torch.bfloat16):
         logits = run.network(channels)
     loss = loss_of(logits.float(), first, mask, counted, inner).mean()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
-    if torch.isfinite(norm):
+    value, gradient = torch.stack([loss.detach(), norm]).tolist()  # one wait for both
+    if np.isfinite(gradient):
         run.optimizer.step()
     run.optimizer.zero_grad()
     run.step += 1
     follow(run)
-    return {"loss": loss.item(), "gradient": norm.item()}
+    return {"loss": value, "gradient": gradient}
 
 
 @torch.no_grad()
-def watch(
-    network: nn.Module, crops: list[np.ndarray], task: int, most: int = 160
-) -> dict[str, float]:
+def watch(network: nn.Module, crops: list[Tensor], task: int, most: int = 160) -> dict[str, float]:
     """Dice of held-out crops, pooled over all: of the first network and of this one."""
     sums = np.zeros((2, 2))
     for crop in crops[:: max(1, len(crops) // most)]:
-        channels, area, counted, _ = split(restored(torch.from_numpy(crop)[None]), task)
+        channels, area, counted, _ = split(restored(crop[None]), task)
         truth = (area > 0.5) & (counted > 0.0)
         for n, logits in enumerate((channels[:, -1:], network(channels))):
             found = (logits > 0.0) & (counted > 0.0)
@@ -181,10 +191,11 @@ def watch(
 
 def started(options: argparse.Namespace) -> Run:
     """Gives a run at its last checkpoint, or at its start."""
-    network = Refinement(TASKS[options.task]).to(memory_format=torch.channels_last_3d)
+    network = Refinement(TASKS[options.task])
     if options.initial:
         state = torch.load(options.initial, "cpu", weights_only=False)
         network.load_state_dict(state["average"])
+    network = network.to(options.device, memory_format=torch.channels_last_3d)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         network.parameters(), options.rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True
@@ -205,15 +216,17 @@ def main() -> None:
     parser.add_argument("--initial", type=Path, help="checkpoint of a run to start from")
     parser.add_argument("--hours", type=float, default=1.0, help="training time")
     parser.add_argument("--steps", type=int, help="instead of a time")
+    parser.add_argument("--device", choices=sorted(BATCH), default="cpu")
     parser.add_argument("--rate", type=float, default=2e-3, help="highest rate")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    torch.backends.cudnn.benchmark = True
     options.run.mkdir(parents=True, exist_ok=True)
     run, task, checkpoint = started(options), TASKS[options.task], options.run / CHECKPOINT
-    crops = Crops(options.samples, held_out(options.fold))
+    crops = Crops(options.samples, held_out(options.fold), HEAVY_SHARE[task], options.device)
     crops.refresh()
     curve = Curve(options.run / "curve.csv")
     saved = clock = watched = time.monotonic()

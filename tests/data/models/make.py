@@ -118,6 +118,7 @@ def refined(card: dict, weights: bytes) -> dict:
             "multiple_of": 8,
         },
         "output": {"logits": "logits", "altered": None},
+        "modalities": ["ct", "mr"],
         "logit_most": 8.0,
         "logit_unit": 4.0,
         "share": 1.0,
