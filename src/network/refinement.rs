@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::card::{Channel, Input, Output, Weights};
 use super::channels::channels;
 use super::session::Session;
-use super::tiles::{Plan, rows, tiles};
+use super::tiles::{BLOCK, Plan, rows, tiles};
 use super::{Modality, Prediction, Tensor, run_mirrored};
 use crate::error::Result;
 use crate::memory;
@@ -38,7 +38,7 @@ pub struct Refinement {
     pub unsure_logit: f32,
     /// And this much around it [cells].
     pub around_cells: usize,
-    /// Longest side of a tile [cells].
+    /// Longest side of a tile [cells]; a multiple of 8.
     pub tile_cells: usize,
     /// What a tile sees beyond its sides [cells].
     pub overlap_cells: usize,
@@ -47,7 +47,7 @@ pub struct Refinement {
     pub training: serde_json::Value,
 }
 
-/// Longest side of a tile and of what it sees beyond [cells].
+/// Longest side that a tile may have [cells].
 const MOST_CELLS: usize = 256;
 
 impl Refinement {
@@ -65,8 +65,11 @@ impl Refinement {
             margin_cells: first.margin_cells,
             ..self.input.clone()
         };
-        if !same_values.sees_as(first) || self.input.margin_cells != 0 {
+        if !same_values.sees_as(first) {
             return Err("a refinement that sees other intensities than its network".to_owned());
+        }
+        if self.input.margin_cells != 0 {
+            return Err("refinement: margin_cells is not 0".to_owned());
         }
         // What the first one does not see is not checked for its range elsewhere.
         let ends = (&self.input.abrupt, &self.input.air_edge);
@@ -82,14 +85,23 @@ impl Refinement {
         if self.output.altered.is_some() {
             return Err("a refinement that judges the scan".to_owned());
         }
-        let sides = [self.tile_cells, self.overlap_cells, self.around_cells];
+        let sides = [
+            self.overlap_cells,
+            self.around_cells,
+            self.input.multiple_of,
+        ];
         // Where little of what is seen is used, there is no end of tiles.
-        let longest = self.tile_cells.min(MOST_CELLS);
-        if self.tile_cells < 8 || sides.iter().any(|cells| *cells > longest) {
+        if self.tile_cells % BLOCK != 0 || !(BLOCK..=MOST_CELLS).contains(&self.tile_cells) {
             return Err(format!(
-                "refinement: tile_cells not in 8 to {MOST_CELLS}, or overlap_cells or around_cells \
-                 above that"
+                "refinement: tile_cells {} is no multiple of {BLOCK} up to {MOST_CELLS}",
+                self.tile_cells
             ));
+        }
+        if sides.iter().any(|cells| *cells > self.tile_cells) {
+            return Err(
+                "refinement: overlap_cells, around_cells or multiple_of is above tile_cells"
+                    .to_owned(),
+            );
         }
         if !(0.0..=1.0).contains(&self.share) {
             return Err("refinement: share is not between 0 and 1".to_owned());
@@ -150,6 +162,7 @@ impl Refiner {
             around: self.rule.around_cells,
             overlap: self.rule.overlap_cells,
             longest: self.rule.tile_cells,
+            multiple_of: self.rule.input.multiple_of,
         };
         for tile in tiles(&doubts, grid.shape, plan) {
             self.look(image, first, &said, tile, &mut refined)?;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::volume::{BoundingBox, Shape};
 
 /// Edge of the blocks that boxes are made of [cells].
-const BLOCK: usize = 8;
+pub(super) const BLOCK: usize = 8;
 /// What a box costs beside the cells that it sees, in cells: a run of the network has a price of its own.
 const COST_OF_A_BOX: usize = 30_000;
 
@@ -19,8 +19,10 @@ pub(super) struct Plan {
     pub around: usize,
     /// What a box sees beyond its sides [cells].
     pub overlap: usize,
-    /// Longest side of a box [cells].
+    /// Longest side of a box [cells]; a multiple of [`BLOCK`].
     pub longest: usize,
+    /// What the network sees has sides of a multiple of this [cells].
+    pub multiple_of: usize,
 }
 
 /// Boxes, apart from each other, that hold every cell within `plan.around` of a doubt.
@@ -32,10 +34,7 @@ pub(super) fn tiles(doubts: &[u8], shape: Shape, plan: Plan) -> Vec<BoundingBox>
     };
     let blocks = Blocks::near(doubts, shape, around, plan);
     // A cut that is cheap at once may cost much in the end: what has to be cut is cut into equal parts.
-    let parts = parts(
-        &BoundingBox::whole(blocks.shape),
-        plan.longest / blocks.edge,
-    );
+    let parts = parts(&BoundingBox::whole(blocks.shape), plan.longest / BLOCK);
     let parts = parts.iter().filter_map(|part| blocks.tight(part));
     let tiles = parts.flat_map(|part| blocks.cheapest(part).1);
     tiles.map(|tile| blocks.cells(&tile)).collect()
@@ -77,10 +76,10 @@ pub(super) fn rows(
 /// The blocks of all that is near a doubt, and in which of them something is.
 struct Blocks {
     all: BoundingBox,
+    /// Of the grid [cells].
+    grid: Shape,
     shape: Shape,
     wanted: Vec<bool>,
-    /// [cells]
-    edge: usize,
     plan: Plan,
 }
 
@@ -88,14 +87,13 @@ impl Blocks {
     /// `around`: the box around the doubts.
     fn near(doubts: &[u8], shape: Shape, around: BoundingBox, plan: Plan) -> Self {
         let all = around.grown([plan.around; 3], shape);
-        let edge = BLOCK.min(plan.longest);
-        let blocks = all.shape().map(|n| n.div_ceil(edge));
+        let blocks = all.shape().map(|n| n.div_ceil(BLOCK));
         let [bi, bj, bk] = blocks;
         let mut wanted = vec![false; bi * bj * bk];
         let reach = |axis: usize, cell: usize| {
             let first = cell.saturating_sub(plan.around).max(all.start[axis]);
             let last = (cell + plan.around).min(all.end[axis] - 1);
-            (first - all.start[axis]) / edge..(last - all.start[axis]) / edge + 1
+            (first - all.start[axis]) / BLOCK..(last - all.start[axis]) / BLOCK + 1
         };
         // Along i at first, so that a row of cells is read once.
         let mut row_wanted = vec![false; bi];
@@ -120,9 +118,9 @@ impl Blocks {
         }
         Self {
             all,
+            grid: shape,
             shape: blocks,
             wanted,
-            edge,
             plan,
         }
     }
@@ -130,7 +128,7 @@ impl Blocks {
     /// A box of blocks as one of cells.
     fn cells(&self, of: &BoundingBox) -> BoundingBox {
         let cell =
-            |a: usize, block: usize| (self.all.start[a] + block * self.edge).min(self.all.end[a]);
+            |a: usize, block: usize| (self.all.start[a] + block * BLOCK).min(self.all.end[a]);
         BoundingBox {
             start: [0, 1, 2].map(|a| cell(a, of.start[a])),
             end: [0, 1, 2].map(|a| cell(a, of.end[a])),
@@ -139,7 +137,10 @@ impl Blocks {
 
     /// What it costs to see a box of blocks, in cells.
     fn cost(&self, of: &BoundingBox) -> usize {
-        let seen = self.cells(of).shape().map(|n| n + 2 * self.plan.overlap);
+        let seen = self.cells(of).grown([self.plan.overlap; 3], self.grid);
+        let seen = seen
+            .shape()
+            .map(|n| n.next_multiple_of(self.plan.multiple_of));
         seen.iter().product::<usize>() + COST_OF_A_BOX
     }
 
@@ -214,6 +215,7 @@ mod tests {
         around: 6,
         overlap: 8,
         longest: 96,
+        multiple_of: 8,
     };
 
     /// A shell of doubts around a ball, and the grid it lies on.
@@ -251,8 +253,8 @@ mod tests {
         let cases = [
             ([150, 61, 97], 96, 6),
             ([20, 9, 7], 96, 6),
-            ([50, 40, 30], 12, 0),
-            ([50, 40, 30], 5, 3),
+            ([50, 40, 30], 16, 0),
+            ([50, 40, 30], 8, 3),
             ([41, 70, 33], 256, 9),
         ];
         for (shape, longest, around) in cases {

@@ -110,12 +110,19 @@ fn a_gap_in_a_body_is_seen_on_finer_cells_alone() {
 #[test]
 fn a_refinement_that_does_not_fit_its_network_is_refused() {
     type Change = (fn(&mut serde_json::Value), &'static str);
-    let changes: [Change; 7] = [
+    let changes: [Change; 11] = [
         (|r| r["input"]["mr_clip"] = 2.0.into(), "other intensities"),
         (|r| r["input"]["channels"] = vec!["flat"].into(), "logit"),
         (|r| r["output"]["altered"] = "altered".into(), "judges"),
         (|r| r["modalities"] = vec!["auto"].into(), "modalities"),
+        (
+            |r| r["modalities"] = Vec::<&str>::new().into(),
+            "modalities",
+        ),
+        (|r| r["input"]["margin_cells"] = 8.into(), "margin_cells"),
         (|r| r["tile_cells"] = 1_000_000.into(), "tile_cells"),
+        (|r| r["tile_cells"] = 15.into(), "tile_cells"),
+        (|r| r["input"]["multiple_of"] = 256.into(), "multiple_of"),
         (|r| r["logit_unit"] = 0.into(), "logit"),
         (|r| r["weights"]["sha256"] = "0".into(), "sha256"),
     ];

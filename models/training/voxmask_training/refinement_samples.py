@@ -90,7 +90,7 @@ def as_it_is(volume: Volume) -> Scan:
 
 
 def draw_body(engine: Engine, rng: np.random.Generator) -> Sample | None:
-    """The next MR scan with a foreground; None where its border is not known well."""
+    """The next MR scan with a foreground; None for a CT, and where its border is not known well."""
     u = rng.random()
     if u < PAINTED_SHARE and engine.maps:
         sample = finished(rng, engine.painted(rng, ct=False), "intact", "none")
@@ -100,7 +100,10 @@ def draw_body(engine: Engine, rng: np.random.Generator) -> Sample | None:
         sample = finished(rng, recast(rng, engine.pick(rng, engine.trunks)), "intact", "none")
     else:
         volumes = [v for v in engine.volumes if v.quality in ("A", "B") and not v.defaced]
-        volume = engine.pick(rng, [v for v in volumes if v.modality != "CT"])
+        volumes = [v for v in volumes if v.modality != "CT"]
+        if not volumes:
+            return None
+        volume = engine.pick(rng, volumes)
         if chance(rng, AS_IT_IS_SHARE):
             scan = as_it_is(volume)
             v = rng.random()
@@ -183,8 +186,8 @@ def crops(sample: Sample, coarse: Coarse, rng: np.random.Generator) -> np.ndarra
 
 
 def kind_of_body(sample: Sample) -> str:
-    """What a scan is told apart by: its kind and what made it."""
-    return f"{sample.kind}-{'CT' if sample.scan.ct else 'MR'}"
+    """What a crop is told apart by, as crops of CT that were made before."""
+    return f"{sample.kind}-MR"
 
 
 def stored_crop(layers: np.ndarray) -> np.ndarray:
