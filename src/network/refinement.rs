@@ -91,7 +91,9 @@ impl Refinement {
             self.input.multiple_of,
         ];
         // Where little of what is seen is used, there is no end of tiles.
-        if self.tile_cells % BLOCK != 0 || !(BLOCK..=MOST_CELLS).contains(&self.tile_cells) {
+        if !self.tile_cells.is_multiple_of(BLOCK)
+            || !(BLOCK..=MOST_CELLS).contains(&self.tile_cells)
+        {
             return Err(format!(
                 "refinement: tile_cells {} is no multiple of {BLOCK} up to {MOST_CELLS}",
                 self.tile_cells
