@@ -1,7 +1,7 @@
 //! Which parts of a grid a refinement looks at: boxes that hug the cells in doubt.
 //!
 //! A border lies all over a body, but thinly. Boxes that follow it hold fewer cells than equal parts of the
-//! box around all of it; what each sees beyond its sides speaks against small ones.
+//! box around all of it, by up to a seventh; what each sees beyond its sides speaks against small ones.
 
 use std::ops::Range;
 

@@ -186,7 +186,7 @@ def crops(sample: Sample, coarse: Coarse, rng: np.random.Generator) -> np.ndarra
 
 
 def kind_of_body(sample: Sample) -> str:
-    """What a crop is told apart by, as crops of CT that were made before."""
+    """What `train_refinement` knows crops of MR by."""
     return f"{sample.kind}-MR"
 
 
