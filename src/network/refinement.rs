@@ -4,12 +4,14 @@
 //! that ends it says to a few millimetres. This one sees the same channels on finer cells and what the first
 //! one said, in tiles around the cells of which the first was not sure.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::card::{Channel, Input, Output, Weights};
 use super::channels::channels;
 use super::session::Session;
-use super::tiles::{BLOCK, Plan, rows, tiles};
+use super::tiles::{rows, tiles};
 use super::{Modality, Prediction, Tensor, run_mirrored};
 use crate::error::Result;
 use crate::memory;
@@ -38,7 +40,7 @@ pub struct Refinement {
     pub unsure_logit: f32,
     /// And this much around it [cells].
     pub around_cells: usize,
-    /// Longest side of a tile [cells]; a multiple of 8.
+    /// Longest side of a tile [cells].
     pub tile_cells: usize,
     /// What a tile sees beyond its sides [cells].
     pub overlap_cells: usize,
@@ -47,8 +49,8 @@ pub struct Refinement {
     pub training: serde_json::Value,
 }
 
-/// Longest side that a tile may have [cells].
-const MOST_CELLS: usize = 256;
+/// Longest sides that tiles may have [cells].
+const LENGTHS: RangeInclusive<usize> = 8..=256;
 
 impl Refinement {
     /// Whether this runtime can follow it; `first`: the input of the network that it refines.
@@ -91,12 +93,12 @@ impl Refinement {
             self.input.multiple_of,
         ];
         // Where little of what is seen is used, there is no end of tiles.
-        if !self.tile_cells.is_multiple_of(BLOCK)
-            || !(BLOCK..=MOST_CELLS).contains(&self.tile_cells)
-        {
+        if !LENGTHS.contains(&self.tile_cells) {
             return Err(format!(
-                "refinement: tile_cells {} is no multiple of {BLOCK} up to {MOST_CELLS}",
-                self.tile_cells
+                "refinement: tile_cells {} is not between {} and {}",
+                self.tile_cells,
+                LENGTHS.start(),
+                LENGTHS.end()
             ));
         }
         if sides.iter().any(|cells| *cells > self.tile_cells) {
@@ -160,13 +162,8 @@ impl Refiner {
         let within = self.rule.unsure_logit;
         let unsure = |logit: f32| (logit - threshold).abs() < within;
         let doubts: Vec<u8> = said.values.iter().map(|l| u8::from(unsure(*l))).collect();
-        let plan = Plan {
-            around: self.rule.around_cells,
-            overlap: self.rule.overlap_cells,
-            longest: self.rule.tile_cells,
-            multiple_of: self.rule.input.multiple_of,
-        };
-        for tile in tiles(&doubts, grid.shape, plan) {
+        let (around, longest) = (self.rule.around_cells, self.rule.tile_cells);
+        for tile in tiles(&doubts, grid.shape, around, longest) {
             self.look(image, first, &said, tile, &mut refined)?;
         }
         Ok(refined)

@@ -140,8 +140,17 @@ pub fn snap(
     let Some((constant, whole)) = fill else {
         return unfilled(image, rough, constant.as_ref(), painted);
     };
-    let solid = solid_of_fill(constant, whole, &rough.near);
-    let mut area = pieces_of_area(&solid, &rough.area, &rough.near, rule);
+    let cut_off = noise_is_cut_off(constant, &whole, &rough.near);
+    let solid = if cut_off {
+        whole
+    } else {
+        solid(constant, SOLID_SHARE)
+    };
+    let mut pieces = Pieces::of(&solid, &rough.area, &rough.near);
+    if cut_off {
+        pieces.leave_chance();
+    }
+    let mut area = pieces.of_area(rule);
     regrow(&mut area, constant);
     let is_still = rough.air_around_is(constant);
     if painted {
@@ -241,39 +250,81 @@ fn kept(mask: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> Mask {
 /// of the piece that it found most of: zeros that a scanner left beside a fill are not found so well.
 const AS_WELL: f64 = 2.0 / 3.0;
 
-/// Constant pieces that the rough area covers to a fair share, whole; of others what is near it.
-fn pieces_of_area(solid: &Mask, rough: &Mask, near: &Mask, rule: &Snap) -> Mask {
-    let components = Components::find(solid, Connectivity::Six);
-    let count = |voxels: &[u8]| voxels.iter().filter(|v| **v != 0).count();
-    let mut covered = vec![0_usize; components.pieces().len()];
-    let mut nearby = covered.clone();
-    for (run, piece) in components.runs() {
-        covered[piece] += count(&rough.voxels[run.clone()]);
-        nearby[piece] += count(&near.voxels[run]);
-    }
-    let voxel_ml = solid.geometry.voxel_ml();
-    let share =
-        |counts: &[usize], n: usize| counts[n] as f64 / components.pieces()[n].voxels as f64;
-    let main = (0..covered.len()).max_by_key(|n| covered[*n]);
-    let least = main.map_or(0.0, |main| share(&covered, main) * AS_WELL);
-    let is_whole = |n: usize| {
-        let ml = components.pieces()[n].voxels as f64 * voxel_ml;
-        share(&nearby, n) > rule.coverage
-            && share(&covered, n) > least
-            && ml > rule.minimum_piece_ml
-    };
-    let mut area = Mask {
-        voxels: vec![0; solid.voxels.len()],
-        geometry: solid.geometry.clone(),
-    };
-    for (run, piece) in components.runs() {
-        if is_whole(piece) {
-            area.voxels[run].fill(1);
-        } else if covered[piece] > 0 {
-            area.voxels[run.clone()].copy_from_slice(&near.voxels[run]);
+/// The solid pieces of a fill, and how many voxels of each lie in the rough area and near it.
+struct Pieces<'a> {
+    solid: &'a Mask,
+    near: &'a Mask,
+    components: Components,
+    covered: Vec<usize>,
+    nearby: Vec<usize>,
+}
+
+impl<'a> Pieces<'a> {
+    fn of(solid: &'a Mask, rough: &Mask, near: &'a Mask) -> Self {
+        let components = Components::find(solid, Connectivity::Six);
+        let count = |voxels: &[u8]| voxels.iter().filter(|v| **v != 0).count();
+        let mut covered = vec![0_usize; components.pieces().len()];
+        let mut nearby = covered.clone();
+        for (run, piece) in components.runs() {
+            covered[piece] += count(&rough.voxels[run.clone()]);
+            nearby[piece] += count(&near.voxels[run]);
+        }
+        Self {
+            solid,
+            near,
+            components,
+            covered,
+            nearby,
         }
     }
-    area
+
+    /// The piece that the rough area found most of.
+    fn main(&self) -> Option<usize> {
+        (0..self.covered.len()).max_by_key(|n| self.covered[*n])
+    }
+
+    /// Leaves out pieces beside the main one that are no larger than noise makes them elsewhere, where
+    /// nothing was altered. What touches the border of the volume is padding.
+    fn leave_chance(&mut self) {
+        let pieces = self.components.pieces();
+        let elsewhere = pieces.iter().zip(&self.nearby);
+        let elsewhere = elsewhere.filter(|(piece, nearby)| **nearby == 0 && !piece.touches_border);
+        let largest = elsewhere.map(|(piece, _)| piece.voxels).max();
+        let main = self.main();
+        for (n, (piece, covered)) in pieces.iter().zip(&mut self.covered).enumerate() {
+            if Some(n) != main && Some(piece.voxels) <= largest {
+                *covered = 0;
+            }
+        }
+    }
+
+    /// Pieces that the rough area covers to a fair share, whole; of others what is near it; of those that it
+    /// does not cover nothing.
+    fn of_area(&self, rule: &Snap) -> Mask {
+        let pieces = self.components.pieces();
+        let voxel_ml = self.solid.geometry.voxel_ml();
+        let share = |counts: &[usize], n: usize| counts[n] as f64 / pieces[n].voxels as f64;
+        let least = self
+            .main()
+            .map_or(0.0, |main| share(&self.covered, main) * AS_WELL);
+        let is_whole = |n: usize| {
+            share(&self.nearby, n) > rule.coverage
+                && share(&self.covered, n) > least
+                && pieces[n].voxels as f64 * voxel_ml > rule.minimum_piece_ml
+        };
+        let mut area = Mask {
+            voxels: vec![0; self.solid.voxels.len()],
+            geometry: self.solid.geometry.clone(),
+        };
+        for (run, piece) in self.components.runs() {
+            if is_whole(piece) {
+                area.voxels[run].fill(1);
+            } else if self.covered[piece] > 0 {
+                area.voxels[run.clone()].copy_from_slice(&self.near.voxels[run]);
+            }
+        }
+        area
+    }
 }
 
 /// Voxels that hold exactly this value.
@@ -284,15 +335,16 @@ pub fn equal_to(image: &Image, value: f32) -> Mask {
 /// A voxel is solid when most of its 3×3×3 neighbourhood is constant: more than this share.
 const SOLID_SHARE: f32 = 0.55;
 
-/// Where noise is cut off at the fill's value (CT air at -1024 HU), solid is what is constant all
-/// around: where more than one share of the voxels away from the area, and less than the other of
-/// these all around, hold it.
+/// Constant all around is a voxel of whose surroundings more than this share is.
 const WHOLE_SHARE: f32 = 0.99;
+
+/// Noise is cut off at a value (CT air at -1024 HU) where more than one share of the voxels away from the
+/// area hold it, and less than the other of these are constant all around.
 const CHANCE_SHARES: [f64; 2] = [0.002, 0.5];
 
-/// Solid voxels of a fill, by how its value occurs away from the area; `whole`: those that are constant all
-/// around.
-fn solid_of_fill(constant: &Mask, whole: Mask, near: &Mask) -> Mask {
+/// Whether a fill's value is one that noise is cut off at, by how it occurs away from the area; solid is then
+/// what is constant all around. `whole`: that of the fill.
+fn noise_is_cut_off(constant: &Mask, whole: &Mask, near: &Mask) -> bool {
     let voxels = constant.voxels.par_iter().zip(&whole.voxels);
     let (away, holding, inside) = voxels
         .zip(&near.voxels)
@@ -300,10 +352,7 @@ fn solid_of_fill(constant: &Mask, whole: Mask, near: &Mask) -> Mask {
         .map(|((&constant, &whole), _)| (1_u64, u64::from(constant), u64::from(whole)))
         .reduce(|| (0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
     let [common, all_around] = CHANCE_SHARES;
-    if holding as f64 > common * away as f64 && (inside as f64) < all_around * holding as f64 {
-        return whole;
-    }
-    solid(constant, SOLID_SHARE)
+    holding as f64 > common * away as f64 && (inside as f64) < all_around * holding as f64
 }
 
 /// Constant voxels of whose surroundings more than `share` is constant; chance zeros in noise are

@@ -121,7 +121,7 @@ fn a_refinement_that_does_not_fit_its_network_is_refused() {
         ),
         (|r| r["input"]["margin_cells"] = 8.into(), "margin_cells"),
         (|r| r["tile_cells"] = 1_000_000.into(), "tile_cells"),
-        (|r| r["tile_cells"] = 15.into(), "tile_cells"),
+        (|r| r["tile_cells"] = 7.into(), "tile_cells"),
         (|r| r["input"]["multiple_of"] = 256.into(), "multiple_of"),
         (|r| r["logit_unit"] = 0.into(), "logit"),
         (|r| r["weights"]["sha256"] = "0".into(), "sha256"),

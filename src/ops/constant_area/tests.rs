@@ -118,6 +118,29 @@ fn noise_that_is_cut_off_at_the_fill_is_no_part_of_it() {
 }
 
 #[test]
+fn chance_pieces_are_left_out_up_to_the_size_that_noise_makes_them_elsewhere() {
+    // The same piece of the fill's value in the guess, before what was blanked, and away from both.
+    let truth = box_mask(grid(SHAPE, [1.0, 1.0, 2.0]), [44, 0, 0], [48, 40, 32]);
+    let piece = |from_i: usize, length: usize| {
+        let from = [from_i, 10, 10];
+        box_mask(truth.geometry.clone(), from, [from_i + 6, 10 + length, 18])
+    };
+    let found = |before: &Mask, elsewhere: &Mask| {
+        let masks = [&truth, before, elsewhere];
+        let image = scan(|n| noise(n) < 3 || masks.iter().any(|mask| mask.voxels[n] != 0));
+        let found = snap(&image, &logits(&image, 26.0), 0.0, NO_AIR, &RULE);
+        assert_eq!(found.voxels[truth.offset([46, 20, 20])], 1);
+        found.voxels[truth.offset([31, 13, 13])]
+    };
+    let before = piece(28, 8);
+    assert_eq!(found(&before, &piece(8, 12)), 0);
+    assert_eq!(found(&before, &piece(8, 4)), 1);
+    // The fill itself is kept, whatever lies elsewhere.
+    let large = box_mask(truth.geometry.clone(), [2, 2, 2], [10, 38, 30]);
+    assert_eq!(found(&before, &large), 0);
+}
+
+#[test]
 fn an_area_without_a_constant_stays_as_it_is() {
     let image = scan(|_| false);
     let logits = logits(&image, 30.0);
