@@ -82,7 +82,7 @@ fn a_gap_in_a_body_is_seen_on_finer_cells_alone() {
     let scan = folder.path().join("scan.nii");
     let gap = 30..33_usize;
     Phantom::new([60, 40, 50], PLAIN, |[i, j, _]| {
-        if i < 15 || j < 10 || gap.contains(&i) {
+        if i < 25 || j < 10 || gap.contains(&i) {
             0.0
         } else {
             500.0
