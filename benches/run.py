@@ -65,9 +65,10 @@ def made_volume(scratch: Path) -> Path:
 
 
 def voxmask_tasks(volume: Path, scratch: Path, threads: int) -> list[Result]:
-    """The five steps; each uses what those before it wrote."""
-    foreground, area = scratch / "foreground.nii.gz", scratch / "area.nii.gz"
-    resampled, patches = scratch / "resampled.nii.gz", scratch / "patches"
+    """The five steps; each uses what those before it wrote, compressed if the volume is."""
+    suffix = ".nii.gz" if volume.name.endswith(".gz") else ".nii"
+    foreground, area = scratch / f"foreground{suffix}", scratch / f"area{suffix}"
+    resampled, patches = scratch / f"resampled{suffix}", scratch / "patches"
     spacing = ",".join([str(SPACING_MM)] * 3)
     flags = {
         "segment-foreground": ["--input", volume, "--output", foreground],

@@ -20,6 +20,7 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import page  # noqa: E402
+import shares  # noqa: E402
 from measure import Result  # noqa: E402
 from run import machine, made_volume, voxmask_tasks  # noqa: E402
 
@@ -27,6 +28,8 @@ PATIENCE_S = 8.0
 # Wall time a process may take; what is still at work then is ended and said.
 LIMIT_S = 300
 PROGRAMS = ROOT / "target/release"
+# Methods of `Session`, and sections of the page.
+PARTS = ("start", "chain", "plain", "profile", "peers", "growth", "cube")
 
 # Operations of benches/ops.rs that do what the peers do.
 OPERATIONS = {
@@ -48,7 +51,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--python", type=Path, help="interpreter that has the peers")
-    parser.add_argument("--skip", default="", help="parts to leave out: peers, chain, growth, cube")
+    parser.add_argument("--skip", default="", help="parts to leave out: " + ", ".join(PARTS))
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds = 1
@@ -66,17 +69,10 @@ def main() -> int:
         **session.make_inputs(),
     }
     skipped = arguments.skip.split(",")
-    parts = {
-        "start": session.start,
-        "chain": session.chain,
-        "peers": session.peers,
-        "growth": session.growth,
-        "cube": session.cube,
-    }
-    for name, part in parts.items():
+    for name in PARTS:
         if name not in skipped:
             print(f"{time.perf_counter() - began:5.0f} s  {name}", flush=True)
-            found[name] = part()
+            found[name] = getattr(session, name)()
             # Kept as it comes, so that a later fault costs nothing.
             (scratch / "found.json").write_text(json.dumps(found, indent=1, default=plain))
     folder = scratch if arguments.quick else ROOT / "docs"
@@ -198,6 +194,38 @@ class Session:
                 for result in results:
                     result.measure(LIMIT_S)
         return found
+
+    def plain(self) -> dict[str, list[Result]]:
+        """The steps on files that are not compressed, which more threads help as far as they can."""
+        scan = self.uncompressed(self.image, "plain.nii")
+        threads = dict.fromkeys((1, self.threads))
+        found = {str(n): voxmask_tasks(scan, self.scratch, n)[:5] for n in threads}
+        for _ in range(self.rounds):
+            for results in found.values():
+                for result in results:
+                    result.measure(LIMIT_S)
+        scan.unlink()
+        return found
+
+    def profile(self) -> dict[str, dict[str, float]]:
+        """What each step's processor time goes to; nothing where it cannot be told."""
+        programs = shares.built()
+        if programs is None:
+            print("  perf cannot be used here: no profile")
+            return {}
+        tasks = voxmask_tasks(self.image, self.scratch, self.threads)[:5]
+        calls = {task.name: task.command for task in tasks}
+        return {
+            name: shares.shares([programs / Path(program).name, *flags])
+            for name, (program, *flags) in calls.items()
+        }
+
+    def uncompressed(self, scan: Path, name: str) -> Path:
+        """The same scan in a file that is not compressed."""
+        plain = self.scratch / name
+        same = ["--interpolation", "nearest", "--like", scan]
+        self.step("resample", "--input", scan, "--output", plain, *same)
+        return plain
 
     def ours(self, operation: str, threads: int) -> list[object]:
         """A call of benches/ops.rs for one operation."""

@@ -38,7 +38,7 @@ def write(found: dict, folder: Path) -> None:
         "",
         *setting(found),
     ]
-    parts = (goals, start, chain, peers, foreground, growth, cube)
+    parts = (goals, start, chain, plain, profile, peers, foreground, growth, cube)
     for part in parts:
         section = part(found)
         lines += [*section, ""] if section else []
@@ -153,10 +153,11 @@ def aims(found: dict) -> list[tuple[str, str, str, bool | None]]:
             ("foreground of 64³ voxels", 500),
         ):
             most(f"start: {name}", limit, 1000 * seconds(found["start"], name), "ms", 0)
-    if "chain" in found and len(found["chain"]) > 1:
-        one, all_ = found["chain"]["1"], found["chain"][str(found["threads"])]
-        for result in one[:5]:
-            times(f"threads: {result.name}", 1.6, result.seconds, seconds(all_, result.name))
+    if len(found.get("plain", {})) > 1:
+        one, all_ = found["plain"]["1"], found["plain"][str(found["threads"])]
+        for result in one:
+            title = f"threads, without gunzip: {result.name}"
+            times(title, 1.6, result.seconds, seconds(all_, result.name))
     return listed
 
 
@@ -179,8 +180,20 @@ def chain(found: dict) -> list[str]:
     """Every step from file to file, on one thread and on all."""
     if "chain" not in found:
         return []
+    return ["## Steps, from file to file", "", *on_threads(found, "chain")]
+
+
+def plain(found: dict) -> list[str]:
+    """The same on files that are not compressed: a scan is inflated on one thread, whatever there is."""
+    if not found.get("plain"):
+        return []
+    return ["## Steps, from and to uncompressed files", "", *on_threads(found, "plain")]
+
+
+def on_threads(found: dict, part: str) -> list[str]:
+    """Steps on all threads and on one."""
     threads = str(found["threads"])
-    one, all_ = found["chain"].get("1", []), found["chain"][threads]
+    one, all_ = found[part].get("1", []), found[part][threads]
     rows = []
     for result in all_:
         alone = seconds(one, result.name)
@@ -189,7 +202,28 @@ def chain(found: dict) -> list[str]:
              number(result.peak, 0), number(alone), ratio(alone, result.seconds)]
         )  # fmt: skip
     head = ["", f"s, {threads} threads", "slowest round", "peak MB", "s, 1 thread", "gain"]
-    return ["## Steps, from file to file", "", *table(head, rows)]
+    return table(head, rows)
+
+
+def profile(found: dict) -> list[str]:
+    """What the processor's time goes to; kinds of work across, largest first."""
+    if not found.get("profile"):
+        return []
+    steps = found["profile"]
+    total = {kind: sum(s.get(kind, 0) for s in steps.values()) for s in steps.values() for kind in s}
+    kinds = sorted(total, key=total.get, reverse=True)
+    rows = [
+        [kind, *(f"{100 * share:.0f}" if (share := s.get(kind, 0)) >= 0.005 else "" for s in steps.values())]
+        for kind in kinds
+    ]
+    return [
+        "## Where the time goes",
+        "",
+        "Shares of the processor's time of each step on the compressed scan [%], by what its samples were at",
+        "work on (`perf`). Pages of memory: what the kernel does when they are touched first.",
+        "",
+        *table(["", *steps], rows),
+    ]
 
 
 def peers(found: dict) -> list[str]:

@@ -274,7 +274,7 @@ impl Job<'_> {
             frame: self.config.frame,
             ..foreground::Config::default()
         };
-        foreground::write(scan, &found.body, &config, self.context)?;
+        self.write_mask(scan, &found.body.mask, &config.output)?;
         let report = found.body.report.clone();
         let path = draft.join("foreground.json");
         self.write_step::<SegmentForeground>(
@@ -304,12 +304,18 @@ impl Job<'_> {
             ..area::Config::default()
         };
         let (body, altered) = (&found.body.mask, &found.altered);
-        area::write(scan, Some(body), altered, &config, self.context)?;
+        area::write_views(scan, Some(body), altered, &config, self.context)?;
+        self.write_mask(scan, &altered.mask, &config.output)?;
         let report = altered.report.clone();
         let path = draft.join("anonymization_area.json");
         let run = found.altered_run.clone();
         self.write_step::<SegmentAnonymizationArea>(&config, report.clone(), run, &path)?;
         Ok(report)
+    }
+
+    /// A mask that is needed again.
+    fn write_mask(&self, scan: &Canonical, mask: &Mask, path: &Path) -> Result<()> {
+        volume::write_mask(path, &scan.restore(mask.clone()), self.context.overwrite)
     }
 
     fn write_sheet(&self, scan: &Canonical, found: &Found, draft: &Path) -> Result<()> {

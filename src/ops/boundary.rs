@@ -194,20 +194,19 @@ impl<'a> Scores<'a> {
 /// darkness.
 pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
     let likely = logits.map_voxels(&mask.geometry, |logit| u8::from(logit > 0.0));
-    for value in [0, 1] {
-        let voxels = mask.voxels.par_iter().map(|&v| u8::from(v == value));
-        let side = Mask {
-            voxels: voxels.collect(),
-            geometry: mask.geometry.clone(),
+    for outside in [true, false] {
+        let components = if outside {
+            Components::find_outside(mask, Connectivity::Six)
+        } else {
+            Components::find(mask, Connectivity::Six)
         };
-        let components = Components::find(&side, Connectivity::Six);
         let mut inside = vec![0_usize; components.pieces().len()];
         for (run, piece) in components.runs() {
             inside[piece] += likely.voxels[run].iter().filter(|v| **v != 0).count();
         }
         for (run, piece) in components.runs() {
             let found = components.pieces()[piece];
-            let needed = if value == 0 && is_cut_cavity(&found, mask.geometry.shape) {
+            let needed = if outside && is_cut_cavity(&found, mask.geometry.shape) {
                 CUT_CAVITY_SHARE
             } else {
                 0.5

@@ -49,6 +49,12 @@ impl Components {
         Self::join(runs, connectivity)
     }
 
+    /// Finds the pieces of what lies outside a mask.
+    pub fn find_outside(mask: &Mask, connectivity: Connectivity) -> Self {
+        let runs = Runs::of(&mask.voxels, mask.geometry.shape, 0);
+        Self::join(runs, connectivity)
+    }
+
     /// The pieces, in the order of their first voxels in memory.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
@@ -163,8 +169,7 @@ pub fn keep_largest_piece(mask: &mut Mask) {
 ///
 /// In a volume of one or two slices everything touches the border: see [`fill_holes_per_slice`].
 pub fn fill_holes(mask: &mut Mask) {
-    let runs = Runs::of(&mask.voxels, mask.geometry.shape, 0);
-    let background = Components::join(runs, Connectivity::Six);
+    let background = Components::find_outside(mask, Connectivity::Six);
     background.paint(&mut mask.voxels, 1, |_, piece| !piece.touches_border);
 }
 

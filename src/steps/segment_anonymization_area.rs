@@ -147,7 +147,8 @@ fn run_coarse_grid(config: &Config, mut network: Network, context: &Context) -> 
     let prediction = network.predict(&scan.image, config.modality)?;
     let found = segment(&scan, &mut network, prediction)?;
     context.stage("writing the mask");
-    write(&scan, foreground.as_ref(), &found, config, context)?;
+    write_views(&scan, foreground.as_ref(), &found, config, context)?;
+    volume::write_mask(&config.output, &scan.restore(found.mask), context.overwrite)?;
     Ok(found.report)
 }
 
@@ -272,11 +273,11 @@ pub fn segment(
     })
 }
 
-/// Writes the outputs that a configuration names.
+/// Writes the outputs that a configuration names, but for the mask.
 ///
 /// # Errors
 /// Exit 73.
-pub fn write(
+pub fn write_views(
     scan: &Canonical,
     foreground: Option<&Mask>,
     found: &Segmented,
@@ -291,11 +292,7 @@ pub fn write(
     if let Some(path) = &config.picture {
         draw(&scan.image, foreground, &found.mask).write(path, context.overwrite)?;
     }
-    volume::write_mask(
-        &config.output,
-        &scan.restore(found.mask.clone()),
-        context.overwrite,
-    )
+    Ok(())
 }
 
 fn no_probability() -> Error {

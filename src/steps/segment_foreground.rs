@@ -134,7 +134,8 @@ fn run_coarse_grid(config: &Config, mut network: Network, context: &Context) -> 
     context.stage("segmenting the foreground");
     let found = segment(&scan, &mut network, config.modality)?;
     context.stage("writing the mask");
-    write(&scan, &found, config, context)?;
+    write_views(&scan, &found, config, context)?;
+    volume::write_mask(&config.output, &scan.restore(found.mask), context.overwrite)?;
     Ok(found.report)
 }
 
@@ -219,11 +220,11 @@ pub fn segment(scan: &Canonical, network: &mut Network, modality: Modality) -> R
     })
 }
 
-/// Writes the outputs that a configuration names.
+/// Writes the outputs that a configuration names, but for the mask.
 ///
 /// # Errors
 /// Exit 73.
-pub fn write(
+fn write_views(
     scan: &Canonical,
     found: &Segmented,
     config: &Config,
@@ -242,11 +243,7 @@ pub fn write(
         let window = picture::Window::for_image(&scan.image);
         picture::overlay(&scan.image, &[layer], window).write(path, context.overwrite)?;
     }
-    volume::write_mask(
-        &config.output,
-        &scan.restore(found.mask.clone()),
-        context.overwrite,
-    )
+    Ok(())
 }
 
 fn no_probability() -> Error {

@@ -1,6 +1,11 @@
-//! The list of `unsafe` in the documentation.
+//! The list of `unsafe` in the documentation, and valgrind's opinion of what it does.
 
 use std::path::Path;
+use std::process::Command;
+
+use crate::common::Run;
+use crate::scene::Scene;
+use crate::skipped;
 
 /// Source files below a folder that use `unsafe`, by their path from the repository.
 fn files_with_unsafe(folder: &Path, found: &mut Vec<String>) {
@@ -33,5 +38,27 @@ fn every_file_with_unsafe_is_in_the_documentation_with_its_reason() {
             .lines()
             .find(|l| l.starts_with('|') && l.contains(&format!("`{file}`")));
         assert!(row.is_some(), "{file} is not listed in docs/safety.md");
+    }
+}
+
+#[test]
+#[ignore = "valgrind takes fifty times as long: minutes"]
+fn valgrind_finds_no_fault() {
+    let found = Command::new("valgrind").arg("--version").output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        skipped("valgrind is not there");
+        return;
+    }
+    const FAULT: &str = "--error-exitcode=99";
+    let known = concat!(
+        "--suppressions=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/faults/valgrind.supp"
+    );
+    for scene in Scene::all() {
+        let out = tempfile::tempdir().unwrap();
+        let words = ["valgrind", "--quiet", FAULT, known];
+        Run::of(&mut scene.command_after(&words, out.path())).expect(0);
+        scene.check_whole(out.path());
     }
 }
