@@ -42,8 +42,8 @@ check-models: $(MODELS)/ready
 	$(MAKE) -C models/training check VENV=$(abspath $(MODELS))
 	cd models/import && $(abspath $(MODELS))/bin/ruff check . && $(abspath $(MODELS))/bin/python -m pytest -q
 
-# Faults and limits at every moment, not at some as in `make test`: minutes. The rest needs root, strace
-# and a C compiler; what cannot run here is said.
+# Faults and limits at every moment, not at some as in `make test`: minutes. The rest needs root, strace,
+# valgrind and a C compiler; what cannot run here is said.
 test-faults: setup
 	cargo test --locked --test faults -- --include-ignored --test-threads 2
 
@@ -94,7 +94,7 @@ bench: setup $(VENV)/ready
 bench-cohort: setup
 	$(PYTHON) benches/cohort.py --data $(or $(DATA),$(error DATA names no folder)) $(ARGS)
 
-# voxmask and its peers side by side, into docs/performance.md: 20 minutes on a machine with nothing else
+# voxmask and its peers side by side, into docs/performance.md: half an hour on a machine with nothing else
 # to do. ARGS=--quick checks the scripts.
 compare: setup $(VENV)/ready
 	$(PYTHON) benches/compare/compare.py $(ARGS)

@@ -66,7 +66,7 @@ def made_volume(scratch: Path) -> Path:
 
 def voxmask_tasks(volume: Path, scratch: Path, threads: int) -> list[Result]:
     """The five steps; each uses what those before it wrote, compressed if the volume is."""
-    suffix = ".nii.gz" if volume.name.endswith(".gz") else ".nii"
+    suffix = suffix_of(volume)
     foreground, area = scratch / f"foreground{suffix}", scratch / f"area{suffix}"
     resampled, patches = scratch / f"resampled{suffix}", scratch / "patches"
     spacing = ",".join([str(SPACING_MM)] * 3)
@@ -95,6 +95,11 @@ def voxmask_tasks(volume: Path, scratch: Path, threads: int) -> list[Result]:
     ]
 
 
+def suffix_of(volume: Path) -> str:
+    """What the steps' own files end in."""
+    return ".nii.gz" if volume.name.endswith(".gz") else ".nii"
+
+
 def monai_task(volume: Path, scratch: Path, threads: int) -> Result:
     """MONAI in an environment of its own."""
     python = ROOT / ".venv-bench/bin/python"
@@ -102,7 +107,7 @@ def monai_task(volume: Path, scratch: Path, threads: int) -> Result:
         subprocess.run([sys.executable, "-m", "venv", ROOT / ".venv-bench"], check=True)
         requirements = ROOT / "benches/requirements.txt"
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
-    script, target = ROOT / "benches/monai_spacing.py", scratch / "monai.nii.gz"
+    script, target = ROOT / "benches/monai_spacing.py", scratch / f"monai{suffix_of(volume)}"
     return Result(
         "MONAI Spacing", [str(x) for x in [python, script, volume, target, SPACING_MM, threads]]
     )

@@ -33,6 +33,22 @@ pub fn voxels(shape: [usize; 3]) -> f64 {
     shape.iter().map(|&n| n as f64).product()
 }
 
+/// Refuses what the limit of the address space (`ulimit -v`) leaves no room for; `what` needs it. That is
+/// no memory yet, but where it is short the C library ends a process as it likes.
+///
+/// # Errors
+/// Exit 75.
+pub fn check_address_space(bytes: u64, what: &str) -> Result<()> {
+    match address_space() {
+        Some(left) if bytes > left => Err(Error::TryAgain(format!(
+            "not enough memory: {what} needs {} MB of address space, and {} MB are left",
+            bytes >> 20,
+            left >> 20
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Bytes that are free, swap included, by the kernel's estimate and the control group's limit; `None`
 /// where neither is known.
 pub fn free() -> Option<u64> {
@@ -45,6 +61,13 @@ pub fn free() -> Option<u64> {
         "memory/memory.usage_in_bytes",
     );
     machine.into_iter().chain(second).chain(first).min()
+}
+
+/// What the limit of the address space leaves; `None` without one.
+fn address_space() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    Some(limit.saturating_sub(meminfo(&text, "VmSize:")?))
 }
 
 /// What a control group leaves, seen from inside a container.

@@ -1,6 +1,6 @@
 """The same work by voxmask and by what a user would pick instead, side by side in rounds.
 
-    make compare                  full size, 20 minutes or so; writes docs/performance.md and .svg
+    make compare                  full size, half an hour or so; writes docs/performance.md and .svg
     make compare ARGS=--quick     a small scan, one round, into target/compare: checks the scripts
 
 Each measurement is a process of its own, so that its peak memory can be told. What takes longer
@@ -12,6 +12,7 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -196,36 +197,32 @@ class Session:
         return found
 
     def plain(self) -> dict[str, list[Result]]:
-        """The steps on files that are not compressed, which more threads help as far as they can."""
-        scan = self.uncompressed(self.image, "plain.nii")
-        threads = dict.fromkeys((1, self.threads))
-        found = {str(n): voxmask_tasks(scan, self.scratch, n)[:5] for n in threads}
-        for _ in range(self.rounds):
-            for results in found.values():
-                for result in results:
-                    result.measure(LIMIT_S)
-        scan.unlink()
+        """Every step from uncompressed file to uncompressed file, on one thread and on all."""
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+            scan = Path(folder) / "image.nii"
+            same = ["--interpolation", "nearest", "--like", self.image]
+            self.step("resample", "--input", self.image, "--output", scan, *same)
+            threads = dict.fromkeys((1, self.threads))
+            found = {str(n): voxmask_tasks(scan, scan.parent, n)[:5] for n in threads}
+            for _ in range(self.rounds):
+                for results in found.values():
+                    for result in results:
+                        result.measure(LIMIT_S)
         return found
 
     def profile(self) -> dict[str, dict[str, float]]:
         """What each step's processor time goes to; nothing where it cannot be told."""
-        programs = shares.built()
-        if programs is None:
-            print("  perf cannot be used here: no profile")
-            return {}
         tasks = voxmask_tasks(self.image, self.scratch, self.threads)[:5]
         calls = {task.name: task.command for task in tasks}
-        return {
-            name: shares.shares([programs / Path(program).name, *flags])
-            for name, (program, *flags) in calls.items()
-        }
-
-    def uncompressed(self, scan: Path, name: str) -> Path:
-        """The same scan in a file that is not compressed."""
-        plain = self.scratch / name
-        same = ["--interpolation", "nearest", "--like", scan]
-        self.step("resample", "--input", scan, "--output", plain, *same)
-        return plain
+        try:
+            programs = shares.built()
+            return {
+                name: shares.shares([programs / Path(program).name, *flags])
+                for name, (program, *flags) in calls.items()
+            }
+        except (OSError, subprocess.SubprocessError) as why:
+            print(f"  no profile: {why}")
+            return {}
 
     def ours(self, operation: str, threads: int) -> list[object]:
         """A call of benches/ops.rs for one operation."""

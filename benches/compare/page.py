@@ -187,7 +187,8 @@ def plain(found: dict) -> list[str]:
     """The same on files that are not compressed: a scan is inflated on one thread, whatever there is."""
     if not found.get("plain"):
         return []
-    return ["## Steps, from and to uncompressed files", "", *on_threads(found, "plain")]
+    return ["## Steps, from and to uncompressed files", "",
+            "What more threads gain but for gunzip, which one thread does.", "", *on_threads(found, "plain")]
 
 
 def on_threads(found: dict, part: str) -> list[str]:
@@ -206,7 +207,7 @@ def on_threads(found: dict, part: str) -> list[str]:
 
 
 def profile(found: dict) -> list[str]:
-    """What the processor's time goes to; kinds of work across, largest first."""
+    """What the processor's time goes to: a row for each kind of work, largest first."""
     if not found.get("profile"):
         return []
     steps = found["profile"]

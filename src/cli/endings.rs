@@ -36,8 +36,8 @@ fn exit_70_on_panic() {
             format!(" at {file}:{}", location.line())
         });
         let message = panic.payload_as_str().unwrap_or("unknown");
-        // ENOMEM and EAGAIN, as the standard library writes them.
-        if ["(os error 12)", "(os error 11)"]
+        // ENOMEM and EAGAIN, in both of the standard library's ways to write them.
+        if ["(os error 12)", "(os error 11)", "code: 12,", "code: 11,"]
             .iter()
             .any(|code| message.contains(code))
         {

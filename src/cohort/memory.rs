@@ -2,6 +2,8 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::error::Result;
+
 /// What the process takes without a scan: libraries and buffers of files.
 const BASE: u64 = 200 << 20;
 
@@ -9,6 +11,18 @@ const BASE: u64 = 200 << 20;
 /// the next scan, and its own buffers. On twelve MR scans and altered heads, where every network is used,
 /// one worker took 943 MB in all, two 1,446 MB.
 const PER_SCAN: u64 = 640 << 20;
+
+/// Address space that a worker takes before its first scan: stacks, arenas, what libraries keep for each
+/// thread.
+const START: u64 = 50 << 20;
+
+/// Refuses to begin where workers would have no room to start.
+///
+/// # Errors
+/// Exit 75.
+pub(super) fn check_start(workers: usize) -> Result<()> {
+    crate::memory::check_address_space(workers as u64 * START, "starting the work")
+}
 
 /// Bytes that may be in use at once, handed out to scans in the order in which they ask.
 pub(super) struct Memory {

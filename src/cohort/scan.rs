@@ -304,7 +304,7 @@ impl Job<'_> {
             ..area::Config::default()
         };
         let (body, altered) = (&found.body.mask, &found.altered);
-        area::write_views(scan, Some(body), altered, &config, self.context)?;
+        area::write_beside(scan, Some(body), altered, &config, self.context)?;
         self.write_mask(scan, &altered.mask, &config.output)?;
         let report = altered.report.clone();
         let path = draft.join("anonymization_area.json");
@@ -313,7 +313,7 @@ impl Job<'_> {
         Ok(report)
     }
 
-    /// A mask that is needed again.
+    /// Writes a mask that is needed again, so of a copy.
     fn write_mask(&self, scan: &Canonical, mask: &Mask, path: &Path) -> Result<()> {
         volume::write_mask(path, &scan.restore(mask.clone()), self.context.overwrite)
     }

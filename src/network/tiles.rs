@@ -1,15 +1,13 @@
-//! Which parts of a grid a refinement looks at: equal boxes that hold the cells in doubt.
+//! Which parts of a grid a refinement looks at: boxes that hold the cells in doubt.
 
 use std::ops::Range;
 
 use crate::volume::{BoundingBox, Shape};
 
 /// Boxes, apart from each other and no longer than `longest` cells along an axis, that hold every cell within
-/// `around` cells of a doubt.
+/// `around` cells of a doubt along each axis: equal parts of what holds them all, each as small as it can be.
 ///
-/// `doubts` lie `i` fastest, 1 where the cell is in doubt; their number is the product of `shape`. Boxes that
-/// follow a border closely would hold up to a seventh fewer cells; what each must see beyond its sides
-/// speaks against it.
+/// `doubts` lie `i` fastest, 1 where the cell is in doubt; their number is the product of `shape`.
 pub(super) fn tiles(
     doubts: &[u8],
     shape: Shape,

@@ -147,7 +147,8 @@ pub fn snap(
         solid(constant, SOLID_SHARE)
     };
     let mut pieces = Pieces::of(&solid, &rough.area, &rough.near);
-    if cut_off {
+    // What was painted has no holes where its noise is cut off, too.
+    if cut_off && !painted {
         pieces.leave_chance();
     }
     let mut area = pieces.of_area(rule);
@@ -250,6 +251,9 @@ fn kept(mask: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> Mask {
 /// of the piece that it found most of: zeros that a scanner left beside a fill are not found so well.
 const AS_WELL: f64 = 2.0 / 3.0;
 
+/// Below this share of the main piece another one may be of chance: a tool may fill in two halves.
+const FAR_SMALLER: f64 = 0.1;
+
 /// The solid pieces of a fill, and how many voxels of each lie in the rough area and near it.
 struct Pieces<'a> {
     solid: &'a Mask,
@@ -283,16 +287,17 @@ impl<'a> Pieces<'a> {
         (0..self.covered.len()).max_by_key(|n| self.covered[*n])
     }
 
-    /// Leaves out pieces beside the main one that are no larger than noise makes them elsewhere, where
-    /// nothing was altered. What touches the border of the volume is padding.
+    /// Leaves out pieces far smaller than the main one that are no larger than noise makes them elsewhere,
+    /// where nothing was altered. What touches the border of the volume is padding.
     fn leave_chance(&mut self) {
         let pieces = self.components.pieces();
         let elsewhere = pieces.iter().zip(&self.nearby);
         let elsewhere = elsewhere.filter(|(piece, nearby)| **nearby == 0 && !piece.touches_border);
         let largest = elsewhere.map(|(piece, _)| piece.voxels).max();
-        let main = self.main();
-        for (n, (piece, covered)) in pieces.iter().zip(&mut self.covered).enumerate() {
-            if Some(n) != main && Some(piece.voxels) <= largest {
+        let main = self.main().map_or(0, |main| pieces[main].voxels);
+        for (piece, covered) in pieces.iter().zip(&mut self.covered) {
+            let is_small = (piece.voxels as f64) < FAR_SMALLER * main as f64;
+            if is_small && Some(piece.voxels) <= largest {
                 *covered = 0;
             }
         }
@@ -343,7 +348,7 @@ const WHOLE_SHARE: f32 = 0.99;
 const CHANCE_SHARES: [f64; 2] = [0.002, 0.5];
 
 /// Whether a fill's value is one that noise is cut off at, by how it occurs away from the area; solid is then
-/// what is constant all around. `whole`: that of the fill.
+/// what is constant all around. `whole`: the fill's voxels that are.
 fn noise_is_cut_off(constant: &Mask, whole: &Mask, near: &Mask) -> bool {
     let voxels = constant.voxels.par_iter().zip(&whole.voxels);
     let (away, holding, inside) = voxels

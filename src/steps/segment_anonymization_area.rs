@@ -147,7 +147,7 @@ fn run_coarse_grid(config: &Config, mut network: Network, context: &Context) -> 
     let prediction = network.predict(&scan.image, config.modality)?;
     let found = segment(&scan, &mut network, prediction)?;
     context.stage("writing the mask");
-    write_views(&scan, foreground.as_ref(), &found, config, context)?;
+    write_beside(&scan, foreground.as_ref(), &found, config, context)?;
     volume::write_mask(&config.output, &scan.restore(found.mask), context.overwrite)?;
     Ok(found.report)
 }
@@ -277,7 +277,7 @@ pub fn segment(
 ///
 /// # Errors
 /// Exit 73.
-pub fn write_views(
+pub fn write_beside(
     scan: &Canonical,
     foreground: Option<&Mask>,
     found: &Segmented,

@@ -134,7 +134,7 @@ fn run_coarse_grid(config: &Config, mut network: Network, context: &Context) -> 
     context.stage("segmenting the foreground");
     let found = segment(&scan, &mut network, config.modality)?;
     context.stage("writing the mask");
-    write_views(&scan, &found, config, context)?;
+    write_beside(&scan, &found, config, context)?;
     volume::write_mask(&config.output, &scan.restore(found.mask), context.overwrite)?;
     Ok(found.report)
 }
@@ -224,7 +224,7 @@ pub fn segment(scan: &Canonical, network: &mut Network, modality: Modality) -> R
 ///
 /// # Errors
 /// Exit 73.
-fn write_views(
+fn write_beside(
     scan: &Canonical,
     found: &Segmented,
     config: &Config,

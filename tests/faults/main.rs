@@ -2,7 +2,7 @@
 //! draft stays (after SIGKILL: until the next run), and the inputs are as they were.
 //!
 //! `cargo test --test faults` takes a few samples of each fault, `make test-faults` all of them. Some need
-//! root, `cc` or `strace`; a test that cannot run says so on stderr.
+//! root, `cc`, `strace` or `valgrind`; a test that cannot run says so on stderr.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

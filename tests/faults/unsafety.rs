@@ -1,4 +1,4 @@
-//! The list of `unsafe` in the documentation, and valgrind's opinion of what it does.
+//! The list of `unsafe` in the documentation, and what valgrind says of the executables.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,6 +6,14 @@ use std::process::Command;
 use crate::common::Run;
 use crate::scene::Scene;
 use crate::skipped;
+
+/// What a fault ends with, and those of libraries that are none of ours.
+const FAULT: &str = "--error-exitcode=99";
+const KNOWN: &str = concat!(
+    "--suppressions=",
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/faults/valgrind.supp"
+);
 
 /// Source files below a folder that use `unsafe`, by their path from the repository.
 fn files_with_unsafe(folder: &Path, found: &mut Vec<String>) {
@@ -49,15 +57,9 @@ fn valgrind_finds_no_fault() {
         skipped("valgrind is not there");
         return;
     }
-    const FAULT: &str = "--error-exitcode=99";
-    let known = concat!(
-        "--suppressions=",
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/faults/valgrind.supp"
-    );
     for scene in Scene::all() {
         let out = tempfile::tempdir().unwrap();
-        let words = ["valgrind", "--quiet", FAULT, known];
+        let words = ["valgrind", "--quiet", FAULT, KNOWN];
         Run::of(&mut scene.command_after(&words, out.path())).expect(0);
         scene.check_whole(out.path());
     }

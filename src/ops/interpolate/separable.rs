@@ -1,8 +1,9 @@
 //! Grids with parallel axes: one axis after the other, in blocks of slices.
 //!
 //! A block of target slices reads the source slices that it needs row by row, sums them into planes,
-//! then sums along the planes' second and first axis. Beyond source and target only the planes of
-//! the blocks under way are held, and a block's size does not depend on the number of threads.
+//! then sums along the planes' second and first axis: some rows at a time, so that planes stay in the
+//! cache, but where a prefilter needs whole ones. Beyond source and target only the planes of the blocks
+//! under way are held, and a block's size does not depend on the number of threads.
 
 use std::ops::Range;
 
@@ -70,6 +71,24 @@ impl Plan {
         }
     }
 
+    /// Rows of a slice that are made at a time, counted from the first inside, and the plane's lines
+    /// that they need.
+    fn bands(&self) -> impl Iterator<Item = Band> + use<'_> {
+        let across = self.plane().across;
+        let rows = across.inside.len();
+        let together = if across.prefilter { rows } else { BAND };
+        let starts = (0..rows).step_by(together.max(1));
+        starts.map(move |start| {
+            let rows = start..(start + together).min(rows);
+            let lines = if across.prefilter {
+                0..across.needed.len()
+            } else {
+                across.span(rows.clone())
+            };
+            Band { rows, lines }
+        })
+    }
+
     /// Source slices that the target slices `range` of the inside need, prefilter included.
     fn span(&self, range: Range<usize>) -> Range<usize> {
         let taps = &self.taps[2];
@@ -96,10 +115,15 @@ impl Plane<'_> {
     fn width(&self) -> usize {
         self.along.needed.len()
     }
+}
 
-    fn height(&self) -> usize {
-        self.across.needed.len()
-    }
+/// Rows in a band: few enough for its lines of all slices of a block to stay in the cache.
+const BAND: usize = 16;
+
+/// Rows of a slice, and lines of the planes.
+struct Band {
+    rows: Range<usize>,
+    lines: Range<usize>,
 }
 
 /// Buffers of one thread.
@@ -109,11 +133,11 @@ struct Scratch {
     rows: Vec<f32>,
     /// A run of voxels along the source's i, across slices.
     run: Vec<f32>,
-    /// A plane for each target slice of a block.
+    /// A band's lines for each target slice of a block.
     planes: Vec<f32>,
     /// A row summed across a plane.
     row: Vec<f32>,
-    /// A finished slice, or its row.
+    /// A band's finished rows.
     finished: Vec<f32>,
 }
 
@@ -130,50 +154,57 @@ where
 {
     let slice = plan.target[0] * plan.target[1];
     let block = plan.block();
+    let plane = plan.plane();
+    let leaves_out = plane.along.inside.len() * plane.across.inside.len() < slice;
     let mut target = vec![O::default(); slice * plan.target[2]];
     let blocks = target.par_chunks_mut(slice * block).enumerate();
     blocks.for_each_init(Scratch::default, |scratch, (n, slices)| {
         let inside = &plan.taps[2].inside;
-        let last = n * block + slices.len() / slice;
-        let range =
-            (n * block).clamp(inside.start, inside.end)..last.clamp(inside.start, inside.end);
-        if !range.is_empty() {
-            let range = range.start - inside.start..range.end - inside.start;
-            sum_slices(source, plan, range, scratch);
+        let first = n * block;
+        let last = first + slices.len() / slice;
+        let range = first.clamp(inside.start, inside.end)..last.clamp(inside.start, inside.end);
+        if leaves_out || range.len() < last - first {
+            slices.fill(convert(fill));
         }
-        let mut planes = 0;
-        for (k, slice) in (n * block..).zip(slices.chunks_mut(slice)) {
-            if inside.contains(&k) && !plan.plane().along.inside.is_empty() {
-                finish_slice(plan, planes, scratch, fill);
-                planes += 1;
-                write_slice(plan, &scratch.finished, slice, &convert);
-            } else {
-                slice.fill(convert(fill));
+        if range.is_empty() || plane.along.inside.is_empty() {
+            return;
+        }
+        let slices = &mut slices[(range.start - first) * slice..(range.end - first) * slice];
+        let range = range.start - inside.start..range.end - inside.start;
+        for band in plan.bands() {
+            sum_slices(source, plan, (range.clone(), &band.lines), scratch);
+            for (p, slice) in slices.chunks_mut(slice).enumerate() {
+                finish_rows(plan, (p, &band), scratch);
+                write_rows(plan, &band, &scratch.finished, slice, &convert);
             }
         }
     });
     target
 }
 
-/// Sums source slices into one plane for each target slice of `range`.
-fn sum_slices<T>(source: &[T], plan: &Plan, range: Range<usize>, scratch: &mut Scratch)
-where
+/// Sums source slices into lines of a plane for each target slice of a range.
+fn sum_slices<T>(
+    source: &[T],
+    plan: &Plan,
+    (range, lines): (Range<usize>, &Range<usize>),
+    scratch: &mut Scratch,
+) where
     T: Copy + Into<f32>,
 {
-    let plane = plan.plane();
-    let (width, height) = (plane.width(), plane.height());
+    let width = plan.plane().width();
     let taps = &plan.taps[2];
     let span = plan.span(range.clone());
     scratch.rows.resize(span.len() * width, 0.0);
-    scratch.planes.resize(range.len() * width * height, 0.0);
-    for line in 0..height {
+    let plane = lines.len() * width;
+    scratch.planes.resize(range.len() * plane, 0.0);
+    for (l, line) in lines.clone().enumerate() {
         load_rows(source, plan, (span.clone(), line), scratch);
         if taps.prefilter {
             prefilter::across(&mut scratch.rows[..span.len() * width], width);
         }
         for (p, n) in range.clone().enumerate() {
             let start = (taps.starts[n] - span.start) * width;
-            let at = (p * height + line) * width;
+            let at = p * plane + l * width;
             weighted_sum(
                 &scratch.rows[start..],
                 taps.weights_of(n),
@@ -213,56 +244,54 @@ where
     }
 }
 
-/// Sums plane `p` across and along into `scratch.finished`, in the plane's order; `fill` outside.
-fn finish_slice(plan: &Plan, p: usize, scratch: &mut Scratch, fill: f32) {
-    let plane = plan.plane();
-    let (width, height) = (plane.width(), plane.height());
-    let (along, across) = if plane.transposed { (1, 0) } else { (0, 1) };
-    let row_length = plan.target[along];
-    let values = &mut scratch.planes[p * width * height..][..width * height];
-    if plane.across.prefilter {
+/// Sums plane `p` across and along into `scratch.finished`: a band's rows, without what lies outside.
+fn finish_rows(plan: &Plan, (p, band): (usize, &Band), scratch: &mut Scratch) {
+    let Plane { along, across, .. } = plan.plane();
+    let width = along.needed.len();
+    let plane = band.lines.len() * width;
+    let values = &mut scratch.planes[p * plane..][..plane];
+    if across.prefilter {
         prefilter::across(values, width);
     }
     scratch.row.resize(width, 0.0);
-    scratch.finished.clear();
-    scratch
-        .finished
-        .resize(row_length * plan.target[across], fill);
-    let rows = scratch.finished.chunks_mut(row_length);
-    let rows = rows
-        .skip(plane.across.inside.start)
-        .take(plane.across.inside.len());
-    for (n, finished) in rows.enumerate() {
-        let start = plane.across.starts[n] * width;
-        weighted_sum(
-            &values[start..],
-            plane.across.weights_of(n),
-            &mut scratch.row,
-        );
-        if plane.along.prefilter {
+    let length = along.inside.len();
+    scratch.finished.resize(band.rows.len() * length, 0.0);
+    let finished = scratch.finished.chunks_mut(length);
+    for (n, finished) in band.rows.clone().zip(finished) {
+        let start = (across.starts[n] - band.lines.start) * width;
+        weighted_sum(&values[start..], across.weights_of(n), &mut scratch.row);
+        if along.prefilter {
             prefilter::across(&mut scratch.row, 1);
         }
-        sum_along(
-            &scratch.row,
-            plane.along,
-            &mut finished[plane.along.inside.clone()],
-        );
+        sum_along(&scratch.row, along, finished);
     }
 }
 
-/// Writes a finished slice in the target's order.
-fn write_slice<O>(plan: &Plan, finished: &[f32], slice: &mut [O], convert: &impl Fn(f32) -> O) {
-    if !plan.plane().transposed {
-        for (kept, &value) in slice.iter_mut().zip(finished) {
-            *kept = convert(value);
+/// Writes a band's finished rows into a slice, in the target's order.
+fn write_rows<O>(
+    plan: &Plan,
+    band: &Band,
+    finished: &[f32],
+    slice: &mut [O],
+    convert: &impl Fn(f32) -> O,
+) {
+    let plane = plan.plane();
+    let (along, first) = (&plane.along.inside, plane.across.inside.start);
+    let width = plan.target[0];
+    let rows = first + band.rows.start..first + band.rows.end;
+    if !plane.transposed {
+        let lines = slice.chunks_mut(width).skip(rows.start);
+        for (line, finished) in lines.zip(finished.chunks(along.len())) {
+            let kept = line[along.clone()].iter_mut().zip(finished);
+            kept.for_each(|(kept, &value)| *kept = convert(value));
         }
         return;
     }
-    let [width, height, _] = plan.target;
-    for (j, row) in slice.chunks_mut(width).enumerate() {
-        for (kept, value) in row.iter_mut().zip(finished[j..].iter().step_by(height)) {
-            *kept = convert(*value);
-        }
+    let lines = slice.chunks_mut(width).skip(along.start);
+    for (j, line) in lines.take(along.len()).enumerate() {
+        let column = finished[j..].iter().step_by(along.len());
+        let kept = line[rows.clone()].iter_mut().zip(column);
+        kept.for_each(|(kept, &value)| *kept = convert(value));
     }
 }
 
