@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use super::components::{Components, Connectivity, Piece};
+use super::packed_mask::PackedMask;
 use crate::volume::coarse_grid::{Between, CoarseField, CoarseGrid, RowReader};
 use crate::volume::{Image, Mask, Shape, Volume};
 
@@ -193,7 +194,7 @@ impl<'a> Scores<'a> {
 /// A score weighs every voxel alone; a piece that is anatomy or air as a whole is not decided by its
 /// darkness.
 pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
-    let likely = logits.map_voxels(&mask.geometry, |logit| u8::from(logit > 0.0));
+    let likely = likely(logits, mask.geometry.shape);
     for outside in [true, false] {
         let components = if outside {
             Components::find_outside(mask, Connectivity::Six)
@@ -202,7 +203,7 @@ pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
         };
         let mut inside = vec![0_usize; components.pieces().len()];
         for (run, piece) in components.runs() {
-            inside[piece] += likely.voxels[run].iter().filter(|v| **v != 0).count();
+            inside[piece] += likely.count_run(run);
         }
         for (run, piece) in components.runs() {
             let found = components.pieces()[piece];
@@ -215,6 +216,16 @@ pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
             mask.voxels[run].fill(u8::from(most));
         }
     }
+}
+
+/// Voxels of which the network thinks that they lie inside, a bit each: a whole body has many.
+fn likely(logits: &CoarseField, shape: Shape) -> PackedMask {
+    let (rows, along_i) = (logits.rows(), logits.grid.between(0));
+    let make = || vec![0.0; logits.grid.shape[0]];
+    PackedMask::of_rows(shape, make, |cells, [j, k], row| {
+        rows.read(j, k, cells);
+        along_i.map(cells, row, |logit| u8::from(logit > 0.0));
+    })
 }
 
 /// Share of a cut cavity's voxels that must look like inside.

@@ -26,12 +26,27 @@ impl PackedMask {
         let mut packed = Self::empty(shape);
         let rows = packed.bits.par_chunks_mut(packed.words);
         rows.zip(voxels.par_chunks(shape[0]))
-            .for_each(|(words, row)| {
-                for (word, voxels) in words.iter_mut().zip(row.chunks(WORD)) {
-                    let bits = voxels.iter().enumerate();
-                    *word = bits.fold(0, |word, (n, &v)| word | (u64::from(v != 0) << n));
-                }
-            });
+            .for_each(|(words, row)| pack(row, words));
+        packed
+    }
+
+    /// Packs rows that are made one by one, each as soon as it is made. `fill` is given what `make` makes for
+    /// each slice, the row's place `[j, k]` and its voxels to fill.
+    pub fn of_rows<T>(
+        shape: Shape,
+        make: impl Fn() -> T + Sync,
+        fill: impl Fn(&mut T, [usize; 2], &mut [u8]) + Sync,
+    ) -> Self {
+        let mut packed = Self::empty(shape);
+        let words = packed.words.max(1);
+        let slices = packed.bits.par_chunks_mut(words * shape[1].max(1));
+        slices.enumerate().for_each(|(k, slice)| {
+            let (mut work, mut row) = (make(), vec![0; shape[0]]);
+            for (j, words) in slice.chunks_mut(words).enumerate() {
+                fill(&mut work, [j, k], &mut row);
+                pack(&row, words);
+            }
+        });
         packed
     }
 
@@ -84,6 +99,16 @@ impl PackedMask {
         let rows = rows(bounds).map(|(j, k)| self.row(j, k));
         let along = bounds.start[0]..bounds.end[0];
         rows.map(|row| pieces(row, along.clone()).map(ones).sum::<usize>())
+            .sum()
+    }
+
+    /// Number of voxels that are 1 among some of a row, by their places in a mask of bytes.
+    pub fn count_run(&self, run: Range<usize>) -> usize {
+        let row = run.start / self.shape[0];
+        let start = row * self.shape[0];
+        let words = &self.bits[row * self.words..][..self.words];
+        pieces(words, run.start - start..run.end - start)
+            .map(ones)
             .sum()
     }
 
@@ -200,6 +225,14 @@ impl PackedMask {
                     .for_each(|(out, bits)| *out = bits);
             }
         }
+    }
+}
+
+/// A row's voxels as bits.
+fn pack(row: &[u8], words: &mut [u64]) {
+    for (word, voxels) in words.iter_mut().zip(row.chunks(WORD)) {
+        let bits = voxels.iter().enumerate();
+        *word = bits.fold(0, |word, (n, &v)| word | (u64::from(v != 0) << n));
     }
 }
 

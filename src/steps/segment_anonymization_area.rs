@@ -311,6 +311,7 @@ fn draw(image: &Image, foreground: Option<&Mask>, area: &Mask) -> picture::Pictu
     picture::overlay(image, &layers, picture::Window::for_image(image))
 }
 
+/// What the picture shows. Without one it is not kept: of a whole body it is half a gigabyte.
 fn read_foreground(config: &Config, scan: &Canonical) -> Result<Option<Mask>> {
     let Some(path) = &config.foreground else {
         return Ok(None);
@@ -321,6 +322,9 @@ fn read_foreground(config: &Config, scan: &Canonical) -> Result<Option<Mask>> {
             path,
             "is not on the grid of the volume; both must share shape and affine",
         ));
+    }
+    if config.picture.is_none() {
+        return Ok(None);
     }
     // Turned as the image was, by the image's own orientation.
     let mask = Mask {

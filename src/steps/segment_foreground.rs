@@ -132,7 +132,11 @@ impl Config {
 fn run_coarse_grid(config: &Config, mut network: Network, context: &Context) -> Result<Report> {
     let scan = Canonical::read(&config.input, config.frame)?;
     context.stage("segmenting the foreground");
-    let found = segment(&scan, &mut network, config.modality)?;
+    let foreground = Foreground::find(&scan.image, &mut network, config.modality)?;
+    let used = network.used();
+    // Of a whole body the masks need the memory that it took.
+    drop(network);
+    let found = foreground.settle(&scan, used);
     context.stage("writing the mask");
     write_beside(&scan, &found, config, context)?;
     volume::write_mask(&config.output, &scan.restore(found.mask), context.overwrite)?;
@@ -211,13 +215,7 @@ pub fn segment_label(
 /// Exit 69 when the network fails, 75 when memory ran out.
 pub fn segment(scan: &Canonical, network: &mut Network, modality: Modality) -> Result<Segmented> {
     let foreground = Foreground::find(&scan.image, network, modality)?;
-    let mask = foreground.mask(&scan.image);
-    let (input, modality) = (scan.stored.summary(), foreground.modality());
-    Ok(Segmented {
-        report: Report::of(input, modality, Extent::of(&mask), network.used()),
-        mask,
-        foreground: Some(foreground),
-    })
+    Ok(foreground.settle(scan, network.used()))
 }
 
 /// Writes the outputs that a configuration names, but for the mask.
@@ -289,6 +287,17 @@ impl Foreground {
             means,
             air_and_tissue,
         })
+    }
+
+    /// Makes the mask, and what is said about it; `used`: the network.
+    fn settle(self, scan: &Canonical, used: NetworkUsed) -> Segmented {
+        let mask = self.mask(&scan.image);
+        let (input, modality) = (scan.stored.summary(), self.modality());
+        Segmented {
+            report: Report::of(input, modality, Extent::of(&mask), used),
+            mask,
+            foreground: Some(self),
+        }
     }
 
     fn modality(&self) -> Modality {

@@ -179,6 +179,16 @@ impl Between {
         }
     }
 
+    /// What a function makes of the values at all places, from those of the cells.
+    pub fn map<T>(&self, cells: &[f32], places: &mut [T], value: impl Fn(f32) -> T) {
+        for (cell, run) in self.runs() {
+            let (low, high) = (cells[cell], cells[(cell + 1).min(cells.len() - 1)]);
+            for i in run {
+                places[i] = value(low + self.place(i).1 * (high - low));
+            }
+        }
+    }
+
     /// Runs of voxels that lie between the same two cells: `(lower cell, voxels)`.
     pub fn runs(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> + '_ {
         let mut start = 0;
@@ -243,12 +253,7 @@ impl CoarseField {
             let mut cells = vec![0.0; self.grid.shape[0]];
             for (j, row) in plane.chunks_mut(ni).enumerate() {
                 rows.read(j, k, &mut cells);
-                for (cell, run) in along_i.runs() {
-                    let (low, high) = (cells[cell], cells[(cell + 1).min(cells.len() - 1)]);
-                    for i in run {
-                        row[i] = value(low + along_i.place(i).1 * (high - low));
-                    }
-                }
+                along_i.map(&cells, row, &value);
             }
         });
         Volume {
