@@ -33,17 +33,17 @@ pub fn voxels(shape: [usize; 3]) -> f64 {
     shape.iter().map(|&n| n as f64).product()
 }
 
-/// Refuses what the limit of the address space (`ulimit -v`) leaves no room for; `what` needs it. That is
-/// no memory yet, but where it is short the C library ends a process as it likes.
+/// Refuses what the limit of the address space (`ulimit -v`) leaves no room for; `what` needs it. Where
+/// address space is short, the C library ends a process as it likes, however much memory is free.
 ///
 /// # Errors
 /// Exit 75.
 pub fn check_address_space(bytes: u64, what: &str) -> Result<()> {
     match address_space() {
         Some(left) if bytes > left => Err(Error::TryAgain(format!(
-            "not enough memory: {what} needs {} MB of address space, and {} MB are left",
-            bytes >> 20,
-            left >> 20
+            "not enough memory: {what} needs {:.1} MB of address space, and {:.1} MB are left",
+            bytes as f64 / 1e6,
+            left as f64 / 1e6
         ))),
         _ => Ok(()),
     }

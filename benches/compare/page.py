@@ -91,7 +91,30 @@ def goals(found: dict) -> list[str]:
     rows = [[what, aim, figure, verdict(fine)] for what, aim, figure, fine in aims(found)]
     if not rows:
         return []
-    return ["## Goals", "", *table(["what", "goal", "measured", "reached"], rows)]
+    return ["## Goals", "", *table(["what", "goal", "measured", "reached"], rows), *reasons(found)]
+
+
+def reasons(found: dict) -> list[str]:
+    """Why goals are missed, as far as the profile tells."""
+    steps = found.get("profile")
+    if not steps:
+        return []
+
+    def percent(step: str, *kinds: str) -> str:
+        return f"{100 * sum(steps[f'voxmask-{step}'].get(kind, 0) for kind in kinds):.0f} %"
+
+    return [
+        "",
+        "Where goals are missed, this is why (the processor's time is of the profile below):",
+        "",
+        f"- Foreground: {percent('segment-foreground', 'network')} of the processor's time is the network's,",
+        f"  {percent('segment-foreground', 'channels')} goes into what it is shown;",
+        f"  {percent('segment-foreground', 'gunzip', 'gzip')} is gunzip and gzip.",
+        "- Linear resampling: it runs on every x86-64. Tried by hand, a build for AVX2 (`-C target-cpu=x86-64-v3`) took",
+        "  four fifths of its time, and the other steps 0.95 to 1.05 of theirs: too little for builds of several kinds.",
+        "- More threads: they do not help the kernel, which reads and writes files and makes pages",
+        f"  ({percent('qa-metrics', 'pages of memory')} of qa-metrics).",
+    ]
 
 
 def verdict(fine: bool | None) -> str:

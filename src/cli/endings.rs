@@ -37,9 +37,14 @@ fn exit_70_on_panic() {
         });
         let message = panic.payload_as_str().unwrap_or("unknown");
         // ENOMEM and EAGAIN, in both of the standard library's ways to write them.
-        if ["(os error 12)", "(os error 11)", "code: 12,", "code: 11,"]
-            .iter()
-            .any(|code| message.contains(code))
+        if [
+            "(os error 12)",
+            "(os error 11)",
+            "Os { code: 12,",
+            "Os { code: 11,",
+        ]
+        .iter()
+        .any(|code| message.contains(code))
         {
             end(75, format_args!("not enough memory or threads: {message}"));
         }

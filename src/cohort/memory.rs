@@ -12,16 +12,15 @@ const BASE: u64 = 200 << 20;
 /// one worker took 943 MB in all, two 1,446 MB.
 const PER_SCAN: u64 = 640 << 20;
 
-/// Address space that a worker takes before its first scan: stacks, arenas, what libraries keep for each
-/// thread.
-const START: u64 = 50 << 20;
+/// Address space that a thread takes before its first scan: its stack, and what libraries keep for it.
+const START: u64 = 20 << 20;
 
-/// Refuses to begin where workers would have no room to start.
+/// Refuses to begin where so many threads would have no room to start.
 ///
 /// # Errors
 /// Exit 75.
-pub(super) fn check_start(workers: usize) -> Result<()> {
-    crate::memory::check_address_space(workers as u64 * START, "starting the work")
+pub(super) fn check_start(threads: usize) -> Result<()> {
+    crate::memory::check_address_space(threads as u64 * START, "starting the work")
 }
 
 /// Bytes that may be in use at once, handed out to scans in the order in which they ask.

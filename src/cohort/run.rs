@@ -40,13 +40,14 @@ pub(super) fn cohort(config: &Config, context: &Context) -> Result<Report> {
     let workers = context.threads.min(MOST_WORKERS).min(sources.len()).max(1);
     // Before anything is written: a network that cannot be used leaves nothing behind.
     let networks = Networks::load(config, context, workers)?;
-    memory::check_start(workers)?;
+    let threads = (context.threads / workers).max(1);
+    memory::check_start(workers * (1 + threads))?;
     let output = &config.output;
     std::fs::create_dir_all(output).map_err(|e| Error::unwritable(output, e))?;
     let ledger = Ledger::open(&output.join(LEDGER))?;
     remove_drafts(output)?;
     let inner = Context {
-        threads: (context.threads / workers).max(1),
+        threads,
         overwrite: false,
         quiet: true,
         ..context.clone()

@@ -313,7 +313,7 @@ impl Job<'_> {
         Ok(report)
     }
 
-    /// Writes a mask that is needed again, so of a copy.
+    /// Writes a copy of a mask that is needed again.
     fn write_mask(&self, scan: &Canonical, mask: &Mask, path: &Path) -> Result<()> {
         volume::write_mask(path, &scan.restore(mask.clone()), self.context.overwrite)
     }

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::volume::{BoundingBox, Shape};
 
-/// Boxes, apart from each other and no longer than `longest` cells along an axis, that hold every cell within
-/// `around` cells of a doubt along each axis: equal parts of what holds them all, each as small as it can be.
+/// Disjoint boxes, no longer than `longest` cells along an axis, that hold every cell within
+/// `around` cells of a doubt along each axis: equal parts of what holds them all, shrunk to what each holds.
 ///
 /// `doubts` lie `i` fastest, 1 where the cell is in doubt; their number is the product of `shape`.
 pub(super) fn tiles(

@@ -147,7 +147,7 @@ pub fn snap(
         solid(constant, SOLID_SHARE)
     };
     let mut pieces = Pieces::of(&solid, &rough.area, &rough.near);
-    // What was painted has no holes where its noise is cut off, too.
+    // A painted area keeps all of them: without them it had holes.
     if cut_off && !painted {
         pieces.leave_chance();
     }
@@ -294,7 +294,7 @@ impl<'a> Pieces<'a> {
         let elsewhere = pieces.iter().zip(&self.nearby);
         let elsewhere = elsewhere.filter(|(piece, nearby)| **nearby == 0 && !piece.touches_border);
         let largest = elsewhere.map(|(piece, _)| piece.voxels).max();
-        let main = self.main().map_or(0, |main| pieces[main].voxels);
+        let main = self.main().map_or(0, |main| self.covered[main]);
         for (piece, covered) in pieces.iter().zip(&mut self.covered) {
             let is_small = (piece.voxels as f64) < FAR_SMALLER * main as f64;
             if is_small && Some(piece.voxels) <= largest {
@@ -348,7 +348,8 @@ const WHOLE_SHARE: f32 = 0.99;
 const CHANCE_SHARES: [f64; 2] = [0.002, 0.5];
 
 /// Whether a fill's value is one that noise is cut off at, by how it occurs away from the area; solid is then
-/// what is constant all around. `whole`: the fill's voxels that are.
+/// what is constant all around. `whole`: the fill's voxels that are constant
+/// all around.
 fn noise_is_cut_off(constant: &Mask, whole: &Mask, near: &Mask) -> bool {
     let voxels = constant.voxels.par_iter().zip(&whole.voxels);
     let (away, holding, inside) = voxels

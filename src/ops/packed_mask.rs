@@ -31,7 +31,7 @@ impl PackedMask {
     }
 
     /// Packs rows that are made one by one, each as soon as it is made. `fill` is given what `make` makes for
-    /// each slice, the row's place `[j, k]` and its voxels to fill.
+    /// each slice, the row's place `[j, k]` and its voxels, all of which it must set.
     pub fn of_rows<T>(
         shape: Shape,
         make: impl Fn() -> T + Sync,
@@ -102,10 +102,11 @@ impl PackedMask {
             .sum()
     }
 
-    /// Number of voxels that are 1 among some of a row, by their places in a mask of bytes.
+    /// Number of voxels that are 1 among some of one row, by their places in a mask of bytes.
     pub fn count_run(&self, run: Range<usize>) -> usize {
         let row = run.start / self.shape[0];
         let start = row * self.shape[0];
+        debug_assert!(run.end <= start + self.shape[0], "{run:?} is of two rows");
         let words = &self.bits[row * self.words..][..self.words];
         pieces(words, run.start - start..run.end - start)
             .map(ones)
@@ -313,6 +314,19 @@ mod tests {
         }
         assert_eq!(packed.nth_in_row([j, k], set.len()), None);
         assert_eq!(packed.count_rows()[j + 3 * k], set.len());
+        let fill = |_: &mut (), [j, k]: [usize; 2], out: &mut [u8]| {
+            out.copy_from_slice(&voxels[130 * (j + 3 * k)..][..130]);
+        };
+        assert_eq!(PackedMask::of_rows(SHAPE, || (), fill), packed);
+        let start = 130 * (j + 3 * k);
+        for run in [
+            start..start + 130,
+            start + 60..start + 71,
+            start + 5..start + 5,
+        ] {
+            let ones = voxels[run.clone()].iter().filter(|v| **v == 1).count();
+            assert_eq!(packed.count_run(run), ones);
+        }
     }
 
     #[test]

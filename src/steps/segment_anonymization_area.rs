@@ -311,7 +311,8 @@ fn draw(image: &Image, foreground: Option<&Mask>, area: &Mask) -> picture::Pictu
     picture::overlay(image, &layers, picture::Window::for_image(image))
 }
 
-/// What the picture shows. Without one it is not kept: of a whole body it is half a gigabyte.
+/// What the picture shows. Without one it is checked all the same, but not kept: of a whole body it is half a
+/// gigabyte.
 fn read_foreground(config: &Config, scan: &Canonical) -> Result<Option<Mask>> {
     let Some(path) = &config.foreground else {
         return Ok(None);

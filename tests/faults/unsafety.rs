@@ -7,8 +7,9 @@ use crate::common::Run;
 use crate::scene::Scene;
 use crate::skipped;
 
-/// What a fault ends with, and those of libraries that are none of ours.
+/// What a fault ends with.
 const FAULT: &str = "--error-exitcode=99";
+/// Faults that lie in libraries.
 const KNOWN: &str = concat!(
     "--suppressions=",
     env!("CARGO_MANIFEST_DIR"),

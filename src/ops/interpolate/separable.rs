@@ -1,9 +1,9 @@
 //! Grids with parallel axes: one axis after the other, in blocks of slices.
 //!
 //! A block of target slices reads the source slices that it needs row by row, sums them into planes,
-//! then sums along the planes' second and first axis: some rows at a time, so that planes stay in the
-//! cache, but where a prefilter needs whole ones. Beyond source and target only the planes of the blocks
-//! under way are held, and a block's size does not depend on the number of threads.
+//! then sums along the planes' second and first axis: a band of rows at a time, which stays in the cache;
+//! a prefilter needs whole planes. Beyond source and target only the bands of the blocks under way are
+//! held, and their size does not depend on the number of threads.
 
 use std::ops::Range;
 
@@ -76,7 +76,11 @@ impl Plan {
     fn bands(&self) -> impl Iterator<Item = Band> + use<'_> {
         let across = self.plane().across;
         let rows = across.inside.len();
-        let together = if across.prefilter { rows } else { BAND };
+        let together = if across.prefilter {
+            rows
+        } else {
+            BAND.max(across.count)
+        };
         let starts = (0..rows).step_by(together.max(1));
         starts.map(move |start| {
             let rows = start..(start + together).min(rows);

@@ -122,6 +122,21 @@ fn permuted_and_flipped_axes_only_move_voxels() {
 }
 
 #[test]
+fn a_ramp_stays_a_ramp_on_turned_axes_of_many_rows() {
+    // i runs down z, j up x, k down y; and i up y, j up z, k down x.
+    let axes = [
+        [[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.0]],
+        [[0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
+    ];
+    let starts = [[5.0, 48.0, 58.0], [60.0, 0.5, 2.0]];
+    for (axes, start) in axes.into_iter().zip(starts) {
+        let to = placed(turned([43, 40, 30], [1.1, 1.2, 1.3], axes), start);
+        let from = grid([64, 50, 60], [1.0; 3]);
+        assert_stays_a_ramp(from, to, sampled(Interpolation::Linear));
+    }
+}
+
+#[test]
 fn cubic_goes_through_the_voxels_and_follows_a_parabola() {
     let from = oblique_grid([40, 6, 5], [1.0, 2.0, 1.5]);
     let parabola = volume(from.clone(), |[i, _, _]| (i as f32 - 20.0).powi(2));
