@@ -15,7 +15,8 @@ cp lib/libonnxruntime.so.* "$context/cpu/lib/"
 # dcm2niix is one binary, which its wheel carries.
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
-"$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --dest "$wheels" dcm2niix==1.0.20260724
+fetch="-m pip download --quiet --no-deps --only-binary=:all: --require-hashes"
+"$PYTHON" $fetch --dest "$wheels" --requirement containers/wheels-cpu.txt
 "$PYTHON" -m zipfile -e "$wheels"/dcm2niix-*.whl "$wheels/dcm2niix"
 find "$wheels/dcm2niix" -name dcm2niix -type f -exec install -m 755 {} "$context/cpu/bin/dcm2niix" \;
 
@@ -26,10 +27,7 @@ find "$wheels/dcm2niix" -iname '*licen[sc]e*' -type f -exec cp {} "$licences/dcm
 "$PYTHON" containers/sbom.py > "$context/cpu/share/doc/voxmask/sbom.cdx.json"
 
 if [ "${2:-}" = cuda ]; then
-    "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --dest "$context/wheels" \
+    "$PYTHON" $fetch --dest "$context/wheels" --requirement containers/wheels-cuda.txt \
         --python-version 3.11 --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \
-        --platform manylinux2014_x86_64 \
-        onnxruntime-gpu==1.31.1 'nvidia-cublas>=13,<14' 'nvidia-nvjitlink>=13,<14' \
-        'nvidia-cuda-runtime~=13.0' 'nvidia-cuda-nvrtc~=13.0' 'nvidia-curand~=10.0' \
-        'nvidia-cufft~=12.0' 'nvidia-cudnn-cu13~=9.0'
+        --platform manylinux2014_x86_64
 fi
