@@ -95,7 +95,7 @@ def goals(found: dict) -> list[str]:
 
 
 def reasons(found: dict) -> list[str]:
-    """Why goals are missed, as far as the profile tells."""
+    """Why goals are missed, as far as the profile of the steps tells."""
     steps = found.get("profile")
     if not steps:
         return []
@@ -110,8 +110,6 @@ def reasons(found: dict) -> list[str]:
         f"- Foreground: {percent('segment-foreground', 'network')} of the processor's time is the network's,",
         f"  {percent('segment-foreground', 'channels')} goes into what it is shown;",
         f"  {percent('segment-foreground', 'gunzip', 'gzip')} is gunzip and gzip.",
-        "- Linear resampling: it runs on every x86-64. Tried by hand, a build for AVX2 (`-C target-cpu=x86-64-v3`) took",
-        "  four fifths of its time, and the other steps 0.95 to 1.05 of theirs: too little for builds of several kinds.",
         "- More threads: they do not help the kernel, which reads and writes files and makes pages",
         f"  ({percent('qa-metrics', 'pages of memory')} of qa-metrics).",
     ]
