@@ -2,14 +2,18 @@
 
 pub mod card;
 pub mod channels;
+mod convolution;
 mod ends;
 pub mod folder;
+mod lanes;
 mod limits;
 pub mod mask;
 mod mirror;
 pub mod normalize;
 pub mod onnx;
+mod operator;
 pub mod refinement;
+mod rewrite;
 pub mod session;
 mod tiles;
 pub mod windows;

@@ -78,18 +78,41 @@ fn external() -> String {
     "it keeps values in another file; store them in the model itself".to_owned()
 }
 
-struct Field<'a> {
-    number: u64,
-    value: Value<'a>,
+/// A field of a message.
+pub(super) struct Field<'a> {
+    /// Which one.
+    pub number: u64,
+    /// What it holds.
+    pub value: Value<'a>,
 }
 
-enum Value<'a> {
+/// What a field holds.
+pub(super) enum Value<'a> {
+    /// A number of varying length.
     Number(u64),
+    /// Bytes, a text, a message, packed numbers, or a number of four or eight bytes.
     Bytes(&'a [u8]),
 }
 
+impl Value<'_> {
+    /// Adds what a field of repeated numbers holds, one or packed; `None` where it is no such.
+    pub fn add_numbers(&self, to: &mut Vec<u64>) -> Option<()> {
+        match self {
+            Self::Number(number) => to.push(*number),
+            Self::Bytes(packed) => {
+                let mut rest = *packed;
+                while !rest.is_empty() {
+                    to.push(varint(&mut rest)?);
+                }
+            }
+        }
+        Some(())
+    }
+}
+
 impl<'a> Field<'a> {
-    fn read(rest: &mut &'a [u8]) -> Option<Self> {
+    /// Takes the next field off a message.
+    pub fn read(rest: &mut &'a [u8]) -> Option<Self> {
         let key = varint(rest)?;
         let value = match key & 7 {
             0 => Value::Number(varint(rest)?),

@@ -10,6 +10,7 @@ use ort::session::Session as OrtSession;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
+use super::{lanes, operator, rewrite};
 use crate::error::{Error, Result};
 use crate::step::{Context, Device};
 
@@ -130,6 +131,14 @@ fn build(
                 .with_arena_allocator(false)
                 .build()])?;
     }
+    // Our convolutions run on processors alone.
+    let ours = (device == Device::Cpu && lanes::are_fast())
+        .then(|| rewrite::with_our_convolutions(weights))
+        .flatten();
+    if ours.is_some() {
+        builder = builder.with_operators(operator::domain(threads)?)?;
+    }
+    let weights = ours.as_deref().unwrap_or(weights);
     Ok(Session {
         session: builder.commit_from_memory(weights)?,
         _environment: environment.clone(),
@@ -343,8 +352,30 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// The logits of a model without our operator.
+    pub fn as_it_is(model: &[u8], shape: &[usize], values: &[f32]) -> Vec<f32> {
+        let environment = environment().unwrap();
+        let builder = OrtSession::builder(&environment).unwrap();
+        let mut builder = builder.with_intra_threads(1).unwrap();
+        let mut session = Session {
+            session: builder.commit_from_memory(model).unwrap(),
+            _environment: environment,
+            device: Device::Cpu,
+        };
+        let [logits] = session.run(shape, values, ["logits"]).unwrap();
+        logits
+    }
+
+    /// And with it.
+    pub fn rewritten(model: &[u8], shape: &[usize], values: &[f32]) -> Vec<f32> {
+        let how = (Device::Cpu, Footprint::Fast);
+        let mut session = build(&environment().unwrap(), model, 2, how).unwrap();
+        let [logits] = session.run(shape, values, ["logits"]).unwrap();
+        logits
+    }
 
     #[test]
     fn a_gpu_of_any_number_is_seen_and_a_driver_without_one_is_not() {
