@@ -18,6 +18,7 @@ pub mod session;
 mod tiles;
 pub mod windows;
 
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -135,7 +136,9 @@ impl Network {
                 card.name, purpose
             )));
         }
-        let mut sessions = weights.iter().map(|w| Session::load(w, context));
+        let load = |weights: &&[u8]| Session::load(weights, context);
+        let sessions: Vec<_> = weights.par_iter().map(load).collect();
+        let mut sessions = sessions.into_iter();
         let mut next = || {
             let lacking = || Error::Bug("a card has more weights than were read".to_owned());
             sessions.next().unwrap_or_else(|| Err(lacking()))

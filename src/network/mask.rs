@@ -57,6 +57,24 @@ impl MaskNetwork {
         }
     }
 
+    /// [`MaskNetwork::load`], and what `read` gives, which is done meanwhile where threads allow it:
+    /// `None` where a folder was chosen, whose network may want its scan read otherwise.
+    ///
+    /// # Errors
+    /// As [`MaskNetwork::load`].
+    pub fn load_while<T: Send>(
+        read: impl FnOnce() -> T + Send,
+        choice: &Choice,
+        shipped: Shipped,
+        context: &Context,
+    ) -> Result<(Self, Option<T>)> {
+        let (network, read) = rayon::join(
+            || Self::load(choice, shipped, context),
+            || choice.folder.is_none().then(read),
+        );
+        Ok((network?, read))
+    }
+
     /// Which network this is, for reports.
     pub fn used(&self) -> NetworkUsed {
         match self {

@@ -111,8 +111,13 @@ impl Step for SegmentForeground {
 
     fn run(config: &Config, context: &Context) -> Result<Report> {
         context.stage("reading the scan and the network");
-        match MaskNetwork::load(&config.choice(), Shipped::FOREGROUND, context)? {
-            MaskNetwork::CoarseGrid(network) => run_coarse_grid(config, *network, context),
+        let read = || Canonical::read(&config.input, config.frame);
+        let (network, scan) =
+            MaskNetwork::load_while(read, &config.choice(), Shipped::FOREGROUND, context)?;
+        match network {
+            MaskNetwork::CoarseGrid(network) => {
+                run_coarse_grid(config, *network, scan.unwrap_or_else(read)?, context)
+            }
             MaskNetwork::Windows(network) => run_windows(config, *network, context),
         }
     }
@@ -129,8 +134,12 @@ impl Config {
 }
 
 /// The step with a network that sees the whole scan on a coarse grid.
-fn run_coarse_grid(config: &Config, mut network: Network, context: &Context) -> Result<Report> {
-    let scan = Canonical::read(&config.input, config.frame)?;
+fn run_coarse_grid(
+    config: &Config,
+    mut network: Network,
+    scan: Canonical,
+    context: &Context,
+) -> Result<Report> {
     context.stage("segmenting the foreground");
     let foreground = Foreground::find(&scan.image, &mut network, config.modality)?;
     let used = network.used();
