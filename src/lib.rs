@@ -19,6 +19,7 @@ pub mod cli;
 pub mod cohort;
 pub mod error;
 pub mod file;
+pub mod lanes;
 pub mod ledger;
 pub mod memory;
 pub mod network;

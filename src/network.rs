@@ -5,7 +5,6 @@ pub mod channels;
 mod convolution;
 mod ends;
 pub mod folder;
-mod lanes;
 mod limits;
 pub mod mask;
 mod mirror;

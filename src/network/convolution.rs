@@ -11,7 +11,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::lanes::{self, Lanes, Task};
+use crate::lanes::{self, Lanes, Task};
 
 /// What a kernel sees along each axis.
 const TAPS: usize = 3;

@@ -10,8 +10,9 @@ use ort::session::Session as OrtSession;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
-use super::{lanes, operator, rewrite};
+use super::{operator, rewrite};
 use crate::error::{Error, Result};
+use crate::lanes;
 use crate::step::{Context, Device};
 
 /// Loaded weights, ready to run.

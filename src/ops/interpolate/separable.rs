@@ -13,6 +13,7 @@ use super::Coarsening;
 use super::grid_map::{AxisMap, GridMap};
 use super::prefilter;
 use super::taps::{Kernel, Taps};
+use crate::lanes::{self, Lanes, Task};
 use crate::volume::Shape;
 
 /// What to read for each target voxel, worked out once.
@@ -124,6 +125,11 @@ impl Plane<'_> {
 /// Rows in a band: few enough for its lines of all slices of a block to stay in the cache.
 const BAND: usize = 16;
 
+/// Most lines that are read of a slice before the next one is turned to, since every jump waits for memory.
+const LINES: usize = 8;
+/// Most values of them, of all slices, for them to stay in the cache.
+const VALUES: usize = 1 << 15;
+
 /// Rows of a slice, and lines of the planes.
 struct Band {
     rows: Range<usize>,
@@ -133,7 +139,7 @@ struct Band {
 /// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
-    /// One row of each source slice of a block.
+    /// A few lines of each source slice of a block.
     rows: Vec<f32>,
     /// A run of voxels along the source's i, across slices.
     run: Vec<f32>,
@@ -173,20 +179,52 @@ where
         if range.is_empty() || plane.along.inside.is_empty() {
             return;
         }
-        let slices = &mut slices[(range.start - first) * slice..(range.end - first) * slice];
-        let range = range.start - inside.start..range.end - inside.start;
-        for band in plan.bands() {
-            sum_slices(source, plan, (range.clone(), &band.lines), scratch);
-            for (p, slice) in slices.chunks_mut(slice).enumerate() {
-                finish_rows(plan, (p, &band), scratch);
-                write_rows(plan, &band, &scratch.finished, slice, &convert);
-            }
-        }
+        lanes::run(Block {
+            source,
+            plan,
+            slices: &mut slices[(range.start - first) * slice..(range.end - first) * slice],
+            range: range.start - inside.start..range.end - inside.start,
+            scratch,
+            convert: &convert,
+        });
     });
     target
 }
 
+/// Target slices that are made from the same source slices.
+struct Block<'a, T, O, C> {
+    source: &'a [T],
+    plan: &'a Plan,
+    slices: &'a mut [O],
+    /// Which they are, counted from the first inside.
+    range: Range<usize>,
+    scratch: &'a mut Scratch,
+    convert: &'a C,
+}
+
+impl<T: Copy + Into<f32>, O, C: Fn(f32) -> O> Task for Block<'_, T, O, C> {
+    /// Sums are the same with lanes of any width.
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let Self { plan, scratch, .. } = self;
+        let slice = plan.target[0] * plan.target[1];
+        for band in plan.bands() {
+            sum_slices(
+                self.source,
+                plan,
+                (self.range.clone(), &band.lines),
+                scratch,
+            );
+            for (p, slice) in self.slices.chunks_mut(slice).enumerate() {
+                finish_rows(plan, (p, &band), scratch);
+                write_rows(plan, &band, &scratch.finished, slice, self.convert);
+            }
+        }
+    }
+}
+
 /// Sums source slices into lines of a plane for each target slice of a range.
+#[inline(always)]
 fn sum_slices<T>(
     source: &[T],
     plan: &Plan,
@@ -198,57 +236,70 @@ fn sum_slices<T>(
     let width = plan.plane().width();
     let taps = &plan.taps[2];
     let span = plan.span(range.clone());
-    scratch.rows.resize(span.len() * width, 0.0);
     let plane = lines.len() * width;
     scratch.planes.resize(range.len() * plane, 0.0);
-    for (l, line) in lines.clone().enumerate() {
-        load_rows(source, plan, (span.clone(), line), scratch);
+    let most = (VALUES / (span.len() * width).max(1)).clamp(1, LINES);
+    for first in lines.clone().step_by(most) {
+        let together = first..(first + most).min(lines.end);
+        let size = together.len() * width;
+        load_lines(source, plan, (span.clone(), together), scratch);
         if taps.prefilter {
-            prefilter::across(&mut scratch.rows[..span.len() * width], width);
+            prefilter::across(&mut scratch.rows, size);
         }
         for (p, n) in range.clone().enumerate() {
-            let start = (taps.starts[n] - span.start) * width;
-            let at = p * plane + l * width;
+            let start = (taps.starts[n] - span.start) * size;
+            let at = p * plane + (first - lines.start) * width;
             weighted_sum(
                 &scratch.rows[start..],
                 taps.weights_of(n),
-                &mut scratch.planes[at..at + width],
+                &mut scratch.planes[at..at + size],
             );
         }
     }
 }
 
-/// Loads row `line` of the source slices `span` as `f32`, both counted from the first that is needed.
-fn load_rows<T>(source: &[T], plan: &Plan, place: (Range<usize>, usize), scratch: &mut Scratch)
-where
+/// Loads some lines of the source slices `span` as `f32`, both counted from the first that is needed:
+/// `[slice][line][x]`.
+#[inline(always)]
+fn load_lines<T>(
+    source: &[T],
+    plan: &Plan,
+    (span, lines): (Range<usize>, Range<usize>),
+    scratch: &mut Scratch,
+) where
     T: Copy + Into<f32>,
 {
-    let (span, line) = place;
     let plane = plan.plane();
     let width = plane.width();
     let strides = [1, plan.source[0], plan.source[0] * plan.source[1]];
-    let base = (plane.across.needed.start + line) * strides[plane.axis_across]
-        + plane.along.needed.start * strides[plane.axis_along]
-        + (plan.taps[2].needed.start + span.start) * strides[plan.axes[2]];
+    let along = strides[plane.axis_along];
+    let (across, apart) = (strides[plane.axis_across], strides[plan.axes[2]]);
+    let base = (plane.across.needed.start + lines.start) * across
+        + plane.along.needed.start * along
+        + (plan.taps[2].needed.start + span.start) * apart;
+    let size = lines.len() * width;
+    scratch.rows.resize(span.len() * size, 0.0);
     if plane.axis_along == 0 {
-        for (n, row) in scratch.rows.chunks_mut(width).take(span.len()).enumerate() {
-            convert_run(&source[base + n * strides[plan.axes[2]]..], row);
+        for (n, slice) in scratch.rows.chunks_mut(size).enumerate() {
+            for (l, row) in slice.chunks_mut(width).enumerate() {
+                convert_run(&source[base + n * apart + l * across..], row);
+            }
         }
         return;
     }
     scratch.run.resize(span.len(), 0.0);
-    for x in 0..width {
-        convert_run(
-            &source[base + x * strides[plane.axis_along]..],
-            &mut scratch.run,
-        );
-        for (n, &value) in scratch.run.iter().enumerate() {
-            scratch.rows[n * width + x] = value;
+    for l in 0..lines.len() {
+        for x in 0..width {
+            convert_run(&source[base + l * across + x * along..], &mut scratch.run);
+            for (n, &value) in scratch.run.iter().enumerate() {
+                scratch.rows[n * size + l * width + x] = value;
+            }
         }
     }
 }
 
 /// Sums plane `p` across and along into `scratch.finished`: a band's rows, without what lies outside.
+#[inline(always)]
 fn finish_rows(plan: &Plan, (p, band): (usize, &Band), scratch: &mut Scratch) {
     let Plane { along, across, .. } = plan.plane();
     let width = along.needed.len();
@@ -272,6 +323,7 @@ fn finish_rows(plan: &Plan, (p, band): (usize, &Band), scratch: &mut Scratch) {
 }
 
 /// Writes a band's finished rows into a slice, in the target's order.
+#[inline(always)]
 fn write_rows<O>(
     plan: &Plan,
     band: &Band,
@@ -299,6 +351,7 @@ fn write_rows<O>(
     }
 }
 
+#[inline(always)]
 fn convert_run<T: Copy + Into<f32>>(source: &[T], run: &mut [f32]) {
     for (value, &stored) in run.iter_mut().zip(source) {
         *value = stored.into();
@@ -306,6 +359,7 @@ fn convert_run<T: Copy + Into<f32>>(source: &[T], run: &mut [f32]) {
 }
 
 /// Sums as many rows of `rows` as there are weights.
+#[inline(always)]
 fn weighted_sum(rows: &[f32], weights: &[f32], sum: &mut [f32]) {
     let width = sum.len();
     match *weights {
@@ -329,6 +383,7 @@ fn weighted_sum(rows: &[f32], weights: &[f32], sum: &mut [f32]) {
 }
 
 /// Sums along one row for each target index.
+#[inline(always)]
 fn sum_along(row: &[f32], taps: &Taps, sums: &mut [f32]) {
     match taps.count {
         1 => sum_along_fixed::<1>(row, taps, sums),
@@ -345,6 +400,7 @@ fn sum_along(row: &[f32], taps: &Taps, sums: &mut [f32]) {
     }
 }
 
+#[inline(always)]
 fn sum_along_fixed<const COUNT: usize>(row: &[f32], taps: &Taps, sums: &mut [f32]) {
     let (weights, _) = taps.weights.as_chunks::<COUNT>();
     for ((sum, &start), weights) in sums.iter_mut().zip(&taps.starts).zip(weights) {
