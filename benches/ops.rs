@@ -10,12 +10,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use voxmask::error::{Error, Result};
+use voxmask::network::session::Session;
 use voxmask::ops::components::{
     Components, Connectivity, fill_holes, fill_holes_per_slice, keep_pieces,
 };
 use voxmask::ops::interpolate::{Coarsening, Interpolation, Resampling, resample};
 use voxmask::ops::surface::SurfaceDistances;
 use voxmask::ops::{distance, morphology, overlap};
+use voxmask::step::{Context, Device};
 use voxmask::volume::{self, Affine, Geometry, Image, Mask, Samples, Scaled, Spacing};
 
 const SHAPE: [usize; 3] = [512, 512, 300];
@@ -29,7 +31,30 @@ fn main() -> Result<()> {
             .map_err(|e| Error::TryAgain(e.to_string()))?;
     }
     masks(&call)?;
-    images(&call)
+    images(&call)?;
+    network(&call)
+}
+
+/// A second network's look at one tile: what of a run are convolutions.
+fn network(call: &Call) -> Result<()> {
+    let name = "second network, 96³ cells";
+    if !call.wants(name) {
+        return Ok(());
+    }
+    let context = Context {
+        device: Device::Cpu,
+        threads: rayon::current_num_threads(),
+        ..Context::default()
+    };
+    let weights = include_bytes!("../models/foreground/refinement.onnx");
+    let mut session = Session::load(weights, &context)?;
+    let shape = [1, 7, 96, 96, 96];
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|n: usize| (n % 89) as f32 / 89.0)
+        .collect();
+    // The first run makes what the others use.
+    session.run(&shape, &values, ["logits"])?;
+    call.measure(name, || session.run(&shape, &values, ["logits"]))
 }
 
 /// What the command line asks for.

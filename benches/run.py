@@ -64,23 +64,32 @@ def made_volume(scratch: Path) -> Path:
     return volume
 
 
-def voxmask_tasks(volume: Path, scratch: Path, threads: int) -> list[Result]:
-    """The five steps; each uses what those before it wrote, compressed if the volume is."""
+def voxmask_tasks(
+    volume: Path, scratch: Path, threads: int, written: Path | None = None
+) -> list[Result]:
+    """The five steps; each uses what those before it wrote, compressed if the volume is.
+
+    With a folder `written`, they write there instead, always compressed, and use what lies in `scratch`.
+    """
     suffix = suffix_of(volume)
     foreground, area = scratch / f"foreground{suffix}", scratch / f"area{suffix}"
-    resampled, patches = scratch / f"resampled{suffix}", scratch / "patches"
+
+    def output(name: str) -> Path:
+        return written / f"{name}.nii.gz" if written else scratch / f"{name}{suffix}"
+
+    patches = (written or scratch) / "patches"
     spacing = ",".join([str(SPACING_MM)] * 3)
     flags = {
-        "segment-foreground": ["--input", volume, "--output", foreground],
+        "segment-foreground": ["--input", volume, "--output", output("foreground")],
         "segment-anonymization-area": (
-            ["--input", volume, "--foreground", foreground, "--output", area]
+            ["--input", volume, "--foreground", foreground, "--output", output("area")]
         ),
         "crop-patches": (
             ["--input", volume, "--foreground", foreground, "--anonymization-area", area]
             + ["--output", patches]
         ),
         "qa-metrics": ["--input", foreground, "--image", volume],
-        "resample": ["--input", volume, "--output", resampled, "--spacing", spacing],
+        "resample": ["--input", volume, "--output", output("resampled"), "--spacing", spacing],
     }
     # A training set out of one scan: many large patches, resampled on the way.
     random = ["--sampling", "random", "--count", 64, "--patch-shape", "160,160,160"]

@@ -115,13 +115,13 @@ pub trait Task {
     fn run<V: Lanes>(self);
 }
 
-/// Whether this processor multiplies and adds in one step, without which [`run`] is slow.
+/// Whether this processor multiplies and adds in one step, without which [`Lanes::mul_add`] is slow.
 #[cfg(target_arch = "x86_64")]
 pub fn are_fast() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
-/// Whether this processor multiplies and adds in one step, without which [`run`] is slow.
+/// Whether this processor multiplies and adds in one step, without which [`Lanes::mul_add`] is slow.
 #[cfg(not(target_arch = "x86_64"))]
 pub fn are_fast() -> bool {
     cfg!(target_arch = "aarch64")
@@ -132,11 +132,12 @@ pub fn are_fast() -> bool {
 pub fn run(task: impl Task) {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        if avx2 && is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has these instructions.
             return unsafe { with_avx512(task) };
         }
-        if are_fast() {
+        if avx2 {
             // SAFETY: the processor has these instructions.
             return unsafe { with_avx2(task) };
         }

@@ -30,7 +30,7 @@ PATIENCE_S = 8.0
 LIMIT_S = 300
 PROGRAMS = ROOT / "target/release"
 # Methods of `Session`, and sections of the page.
-PARTS = ("start", "chain", "plain", "profile", "peers", "growth", "cube")
+PARTS = ("start", "chain", "plain", "profile", "linear", "peers", "growth", "cube")
 
 # Operations of benches/ops.rs that do what the peers do.
 OPERATIONS = {
@@ -42,6 +42,7 @@ OPERATIONS = {
     "holes": "fill holes",
     "distance": "squared distances",
     "surfaces": "surface distances, 2 masks",
+    "network": "second network, 96³ cells",
 }
 
 
@@ -135,7 +136,7 @@ class Session:
     def __init__(self, arguments: argparse.Namespace, scratch: Path, python: Path) -> None:
         self.rounds, self.threads = arguments.rounds, arguments.threads
         self.quick, self.scratch, self.python = arguments.quick, scratch, python
-        self.ops = built_ops()
+        self.ops = shares.built_ops()
         self.image = scratch / "image.nii.gz"
 
     def make_inputs(self) -> dict:
@@ -197,13 +198,18 @@ class Session:
         return found
 
     def plain(self) -> dict[str, list[Result]]:
-        """Every step from uncompressed file to uncompressed file, on one thread and on all."""
+        """Every step from uncompressed files to compressed ones, on one thread and on all."""
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             scan = Path(folder) / "image.nii"
             same = ["--interpolation", "nearest", "--like", self.image]
             self.step("resample", "--input", self.image, "--output", scan, *same)
+            # What the steps read of one another is uncompressed too.
+            for task in voxmask_tasks(scan, scan.parent, self.threads)[:2]:
+                task.measure(LIMIT_S)
+            written = scan.parent / "written"
+            written.mkdir()
             threads = dict.fromkeys((1, self.threads))
-            found = {str(n): voxmask_tasks(scan, scan.parent, n)[:5] for n in threads}
+            found = {str(n): voxmask_tasks(scan, scan.parent, n, written)[:5] for n in threads}
             for _ in range(self.rounds):
                 for results in found.values():
                     for result in results:
@@ -220,6 +226,15 @@ class Session:
                 name: shares.shares([programs / Path(program).name, *flags])
                 for name, (program, *flags) in calls.items()
             }
+        except (OSError, subprocess.SubprocessError) as why:
+            print(f"  no profile: {why}")
+            return {}
+
+    def linear(self) -> dict[str, float]:
+        """What linear resampling in memory spends its time on; nothing where it cannot be told."""
+        try:
+            _, *flags = self.ours(OPERATIONS["linear"], self.threads)
+            return shares.shares([shares.built_ops(symbols=True), *flags], shares.OF_LINEAR)
         except (OSError, subprocess.SubprocessError) as why:
             print(f"  no profile: {why}")
             return {}
@@ -298,15 +313,6 @@ class Session:
             result.measure(LIMIT_S)
         scan.unlink()
         return results
-
-
-def built_ops() -> Path:
-    """The executable of benches/ops.rs, built with the release profile."""
-    build = ["cargo", "bench", "--locked", "--bench", "ops", "--no-run", "--message-format", "json"]
-    done = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    messages = map(json.loads, done.stdout.splitlines())
-    paths = [m["executable"] for m in messages if m.get("target", {}).get("name") == "ops"]
-    return Path(paths[-1])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ OPERATIONS = {
     "holes": "Fill holes",
     "distance": "Exact distances [mm]",
     "surfaces": "HD95 and NSD of two masks",
+    "network": "A second network on 96³ cells",
 }
 NOTES = {
     "load": "Voxels as stored, in memory.",
@@ -24,6 +25,8 @@ NOTES = {
     "as nnU-Net calls it, at another edge rule.",
     "distance": "Squared, but for scipy, which takes the root.",
     "surfaces": "MedPy has HD95 alone. The three define HD95 each in another way.",
+    "network": "The foreground's, weights loaded, its second run. voxmask runs ONNX Runtime too, with "
+    "convolutions of its own; ONNX Runtime's threads wait spinning, as it comes.",
 }
 
 
@@ -112,7 +115,16 @@ def reasons(found: dict) -> list[str]:
         f"  {percent('segment-foreground', 'gunzip', 'gzip')} is gunzip and gzip.",
         "- More threads: they do not help the kernel, which reads and writes files and makes pages",
         f"  ({percent('qa-metrics', 'pages of memory')} of qa-metrics).",
+        *of_linear(found.get("linear")),
     ]
+
+
+def of_linear(kinds: dict[str, float] | None) -> list[str]:
+    """What linear resampling does, in a sentence."""
+    if not kinds:
+        return []
+    listed = ", ".join(f"{name} {100 * share:.0f} %" for name, share in kinds.items())
+    return [f"- Linear resampling in memory: {listed}."]
 
 
 def verdict(fine: bool | None) -> str:
@@ -177,7 +189,7 @@ def aims(found: dict) -> list[tuple[str, str, str, bool | None]]:
     if len(found.get("plain", {})) > 1:
         one, all_ = found["plain"]["1"], found["plain"][str(found["threads"])]
         for result in one:
-            title = f"threads, without gunzip: {result.name}"
+            title = f"threads, all but gunzip: {result.name}"
             times(title, 1.6, result.seconds, seconds(all_, result.name))
     return listed
 
@@ -205,11 +217,12 @@ def chain(found: dict) -> list[str]:
 
 
 def plain(found: dict) -> list[str]:
-    """The same on files that are not compressed: a scan is inflated on one thread, whatever there is."""
+    """The same from files that are not compressed: a scan is inflated on one thread, whatever there is."""
     if not found.get("plain"):
         return []
-    return ["## Steps, from and to uncompressed files", "",
-            "What more threads gain but for gunzip, which one thread does.", "", *on_threads(found, "plain")]
+    return ["## Steps, from uncompressed files", "",
+            "What more threads gain but for gunzip, which one thread does: files are read uncompressed and written as",
+            "`.nii.gz`.", "", *on_threads(found, "plain")]
 
 
 def on_threads(found: dict, part: str) -> list[str]:

@@ -347,6 +347,22 @@ def unet(nn):
     return UNet()
 
 
+def network_onnxruntime(data: Path, threads: int) -> Work:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    weights = Path(__file__).resolve().parents[2] / "models/foreground/refinement.onnx"
+    session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+    cells = (np.arange(7 * 96**3) % 89 / 89).astype(np.float32).reshape(1, 7, 96, 96, 96)
+
+    def run() -> float:
+        return float(session.run(["logits"], {session.get_inputs()[0].name: cells})[0].mean())
+
+    run()
+    return run
+
+
 PEERS: dict[str, dict[str, Callable[[Path, int], Work]]] = {
     "load": {"nibabel": load_nibabel, "SimpleITK": load_itk},
     "save": {"nibabel": save_nibabel, "SimpleITK": save_itk},
@@ -375,6 +391,7 @@ PEERS: dict[str, dict[str, Callable[[Path, int], Work]]] = {
         "surface-distance": surfaces_deepmind,
         "MedPy (HD95 alone)": surfaces_medpy,
     },
+    "network": {"ONNX Runtime": network_onnxruntime},
     "foreground": {
         "Otsu, scikit-image": foreground_otsu,
         "nnU-Net's size, one window": foreground_network,

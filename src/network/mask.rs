@@ -58,7 +58,7 @@ impl MaskNetwork {
     }
 
     /// [`MaskNetwork::load`], and what `read` gives, which is done meanwhile where threads allow it:
-    /// `None` where a folder was chosen, whose network may want its scan read otherwise.
+    /// `None` unless the shipped network was chosen; another may want its scan read otherwise.
     ///
     /// # Errors
     /// As [`MaskNetwork::load`].
@@ -70,7 +70,7 @@ impl MaskNetwork {
     ) -> Result<(Self, Option<T>)> {
         let (network, read) = rayon::join(
             || Self::load(choice, shipped, context),
-            || choice.folder.is_none().then(read),
+            || choice.is_shipped().then(read),
         );
         Ok((network?, read))
     }
@@ -93,6 +93,11 @@ impl MaskNetwork {
 }
 
 impl Choice {
+    /// The shipped network, with nothing asked of it that it does not know.
+    fn is_shipped(&self) -> bool {
+        self.folder.is_none() && self.label.is_none() && self.mirroring == Mirroring::Off
+    }
+
     fn coarse_grid(
         &self,
         card: AnyCard,

@@ -86,6 +86,9 @@ impl Convolving {
         let &[outputs, inputs, 3, 3, 3] = lengths(shape)?.as_slice() else {
             return Err(unfit("weights"));
         };
+        if outputs == 0 || inputs == 0 {
+            return Err(unfit("weights"));
+        }
         let mut taken = 2;
         let mut next = || -> ort::Result<Vec<f32>> {
             let values = context.input(taken)?.ok_or_else(|| unfit("parameters"))?;

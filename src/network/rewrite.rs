@@ -8,6 +8,7 @@
 //! # Source
 //! `onnx.proto` of ONNX 1.19 (messages and field numbers); the wire format of Protocol Buffers.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::onnx::{Field, Value};
@@ -18,6 +19,8 @@ use super::operator;
 const MOST_PAIRS: u64 = 128 * 128;
 /// Fewer inputs than this stay: there is little to gain.
 const LEAST_INPUTS: u64 = 8;
+/// More nodes than any network has.
+const MOST_NODES: usize = 1 << 17;
 /// Data types of tensors.
 const FLOAT: u64 = 1;
 const HALF: u64 = 10;
@@ -29,55 +32,72 @@ const EPSILON: f32 = 1e-5;
 
 /// The model with our operator in it; `None` where there is nothing for it.
 pub(super) fn with_our_convolutions(model: &[u8]) -> Option<Vec<u8>> {
-    let fields = fields(model)?;
-    let mut graphs = fields.iter().filter(|(_, field)| field.number == 7);
-    let (
-        Some((
-            _,
-            Field {
-                value: Value::Bytes(graph),
-                ..
-            },
-        )),
-        None,
-    ) = (graphs.next(), graphs.next())
-    else {
-        return None;
-    };
-    let graph = Graph::read(graph)?.rewritten()?;
-    let mut out = Vec::with_capacity(model.len());
-    for (raw, field) in &fields {
-        match field.number {
-            7 => put_bytes(&mut out, 7, &graph),
-            _ => out.extend_from_slice(raw),
-        }
-    }
+    let bytes = graph_of(model)?;
+    let nodes = Graph::read(bytes)?.rewritten()?;
+    let others = |message| others(message).map(|(raw, _)| raw);
     let mut set = Vec::new();
     put_bytes(&mut set, 1, operator::DOMAIN.as_bytes());
     put_number(&mut set, 2, 1);
+    let length = nodes.iter().map(|node| node.len());
+    let length: usize = length.chain(others((bytes, 1)).map(<[u8]>::len)).sum();
+    // Written once: weights are nearly all of a model.
+    let mut out = Vec::with_capacity(model.len() - bytes.len() + length + 2 * set.len());
+    others((model, 7)).for_each(|raw| out.extend_from_slice(raw));
     put_bytes(&mut out, 8, &set);
+    put_varint(&mut out, 7 << 3 | 2);
+    put_varint(&mut out, length as u64);
+    nodes.iter().for_each(|node| out.extend_from_slice(node));
+    others((bytes, 1)).for_each(|raw| out.extend_from_slice(raw));
     Some(out)
 }
 
-/// All fields of a message, each with the bytes that it was read from.
-fn fields(mut bytes: &[u8]) -> Option<Vec<(&[u8], Field<'_>)>> {
-    let mut fields = Vec::new();
-    while !bytes.is_empty() {
-        let before = bytes;
-        let field = Field::read(&mut bytes)?;
-        fields.push((&before[..before.len() - bytes.len()], field));
+/// The graph of a model that does not know our operator yet; one that comes in parts is none.
+fn graph_of(model: &[u8]) -> Option<&[u8]> {
+    let mut graph = None;
+    for field in Fields(model) {
+        let (_, Field { number, value }) = field?;
+        match (number, value) {
+            (7, Value::Bytes(bytes)) if graph.is_none() => graph = Some(bytes),
+            (7, _) => return None,
+            (8, Value::Bytes(set)) if texts(set, 1)?.contains(&operator::DOMAIN) => return None,
+            _ => {}
+        }
     }
-    Some(fields)
+    graph
 }
 
-/// A graph's nodes, its tensors' shapes and all else.
+/// The fields of a message, each with the bytes that it was read from; `None` ends what cannot be read.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Option<(&'a [u8], Field<'a>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let before = self.0;
+        if before.is_empty() {
+            return None;
+        }
+        let Some(field) = Field::read(&mut self.0) else {
+            self.0 = &[];
+            return Some(None);
+        };
+        Some(Some((&before[..before.len() - self.0.len()], field)))
+    }
+}
+
+/// The fields of a message but those of one number.
+fn others((message, number): (&[u8], u64)) -> impl Iterator<Item = (&[u8], Field<'_>)> {
+    let fields = Fields(message).flatten();
+    fields.filter(move |(_, field)| field.number != number)
+}
+
+/// A graph's nodes and its tensors' shapes.
 struct Graph<'a> {
     nodes: Vec<Node<'a>>,
     /// Names and shapes of the tensors that are part of the model, as they are or widened.
     constants: HashMap<&'a str, Vec<u64>>,
     /// Names that are asked for.
     outputs: HashSet<&'a str>,
-    rest: Vec<&'a [u8]>,
 }
 
 struct Node<'a> {
@@ -112,30 +132,33 @@ impl<'a> Graph<'a> {
             nodes: Vec::new(),
             constants: HashMap::new(),
             outputs: HashSet::new(),
-            rest: Vec::new(),
         };
-        let mut half = HashMap::new();
-        for (raw, field) in fields(bytes)? {
-            match (field.number, field.value) {
-                (1, Value::Bytes(node)) => {
-                    graph.nodes.push(Node::read(node)?);
-                    continue;
-                }
-                (5, Value::Bytes(tensor)) => {
-                    let (name, kind, shape) = read_tensor(tensor)?;
+        let (mut half, mut inputs) = (HashMap::new(), Vec::new());
+        for field in Fields(bytes) {
+            let (raw, Field { number, value }) = field?;
+            let Value::Bytes(message) = value else {
+                continue;
+            };
+            match number {
+                1 if graph.nodes.len() == MOST_NODES => return None,
+                1 => graph.nodes.push(Node::read(raw, message)?),
+                5 => {
+                    let (name, kind, shape) = read_tensor(message)?;
                     match kind {
                         FLOAT => graph.constants.insert(name, shape),
                         HALF => half.insert(name, shape),
                         _ => None,
                     };
                 }
-                (12, Value::Bytes(output)) => {
-                    let name = fields_of(output, 1).next()?;
-                    graph.outputs.insert(name);
-                }
+                11 => inputs.extend(texts(message, 1)?),
+                12 => graph.outputs.extend(texts(message, 1)?),
                 _ => {}
             }
-            graph.rest.push(raw);
+        }
+        // What a caller may replace is not constant.
+        for name in inputs {
+            graph.constants.remove(name);
+            half.remove(name);
         }
         for node in graph.nodes.iter().filter(|node| node.operator == "Cast") {
             if let ([from], [to]) = (node.inputs.as_slice(), node.outputs.as_slice())
@@ -148,8 +171,8 @@ impl<'a> Graph<'a> {
         Some(graph)
     }
 
-    /// The graph's message with nodes of ours; `None` where there are none.
-    fn rewritten(&self) -> Option<Vec<u8>> {
+    /// The nodes as fields of the graph, ours among them; `None` where there are none of ours.
+    fn rewritten(&self) -> Option<Vec<Cow<'a, [u8]>>> {
         let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
         for (n, node) in self.nodes.iter().enumerate() {
             for input in &node.inputs {
@@ -167,16 +190,17 @@ impl<'a> Graph<'a> {
             .iter()
             .filter_map(|found| Some((*found.nodes.last()?, found)))
             .collect();
-        let mut out = Vec::new();
+        let mut nodes = Vec::new();
         for (n, node) in self.nodes.iter().enumerate() {
             if let Some(found) = ours.get(&n) {
-                put_bytes(&mut out, 1, &found.node());
+                let mut field = Vec::new();
+                put_bytes(&mut field, 1, &found.node());
+                nodes.push(Cow::Owned(field));
             } else if !gone.contains(&n) {
-                put_bytes(&mut out, 1, node.raw);
+                nodes.push(Cow::Borrowed(node.raw));
             }
         }
-        self.rest.iter().for_each(|raw| out.extend_from_slice(raw));
-        Some(out)
+        Some(nodes)
     }
 
     /// What begins with a convolution that can be ours.
@@ -189,11 +213,11 @@ impl<'a> Graph<'a> {
         let &[outputs, inputs, 3, 3, 3] = self.constants.get(weights)?.as_slice() else {
             return None;
         };
-        if inputs < LEAST_INPUTS || outputs.checked_mul(inputs)? > MOST_PAIRS {
+        if outputs == 0 || inputs < LEAST_INPUTS || outputs.checked_mul(inputs)? > MOST_PAIRS {
             return None;
         }
         let bias = node.inputs.get(2).filter(|name| !name.is_empty());
-        if bias.is_some_and(|name| !self.constants.contains_key(name)) {
+        if bias.is_some_and(|name| !self.is_vector(name, outputs)) {
             return None;
         }
         let mut found = Found {
@@ -211,7 +235,7 @@ impl<'a> Graph<'a> {
             };
             (!self.outputs.contains(output)).then_some(user)
         };
-        self.take_norm(&mut found, next);
+        self.take_norm(&mut found, outputs, next);
         if let Some(n) = next(found.output) {
             let node = &self.nodes[n];
             if node.operator == "Relu" {
@@ -222,8 +246,20 @@ impl<'a> Graph<'a> {
         Some(found)
     }
 
+    /// Whether a tensor that is part of the model holds so many numbers in a row.
+    fn is_vector(&self, name: &str, length: u64) -> bool {
+        self.constants
+            .get(name)
+            .is_some_and(|shape| *shape == [length])
+    }
+
     /// Takes what normalises the channels of each voxel, if that follows.
-    fn take_norm(&self, found: &mut Found<'a>, next: impl Fn(&str) -> Option<usize>) -> Option<()> {
+    fn take_norm(
+        &self,
+        found: &mut Found<'a>,
+        channels: u64,
+        next: impl Fn(&str) -> Option<usize>,
+    ) -> Option<()> {
         let is = |n: usize, name: &str| self.nodes[n].operator == name;
         let turns = |n: usize, order: [u64; 5]| {
             is(n, "Transpose") && self.nodes[n].numbers("perm") == order
@@ -244,12 +280,8 @@ impl<'a> Graph<'a> {
         let &[_, scale, shift] = node.inputs.as_slice() else {
             return None;
         };
-        let known = |name: &str| {
-            self.constants
-                .get(name)
-                .is_some_and(|shape| shape.len() == 1)
-        };
-        if !last || node.outputs.len() > 1 || !known(scale) || !known(shift) {
+        let known = self.is_vector(scale, channels) && self.is_vector(shift, channels);
+        if !last || node.outputs.len() > 1 || !known {
             return None;
         }
         let epsilon = node.attributes.get("epsilon").and_then(|a| a.float);
@@ -264,24 +296,26 @@ impl<'a> Graph<'a> {
 }
 
 impl<'a> Node<'a> {
-    fn read(raw: &'a [u8]) -> Option<Self> {
-        let mut node = Self {
-            raw,
-            inputs: fields_of(raw, 1).collect(),
-            outputs: fields_of(raw, 2).collect(),
-            operator: fields_of(raw, 4).last().unwrap_or_default(),
-            attributes: HashMap::new(),
-        };
-        if fields_of(raw, 7).any(|domain| !domain.is_empty() && domain != "ai.onnx") {
-            node.operator = "";
-        }
-        for (_, field) in fields(raw)? {
-            if let (5, Value::Bytes(bytes)) = (field.number, field.value) {
+    /// Reads a node's message; `raw`: the field that holds it.
+    fn read(raw: &'a [u8], message: &'a [u8]) -> Option<Self> {
+        let onnx = |domain: &&str| domain.is_empty() || *domain == "ai.onnx";
+        let known = texts(message, 7)?.iter().all(onnx);
+        let operator = texts(message, 4)?.last().copied().filter(|_| known);
+        let mut attributes = HashMap::new();
+        for field in Fields(message) {
+            let (_, Field { number, value }) = field?;
+            if let (5, Value::Bytes(bytes)) = (number, value) {
                 let (name, attribute) = Attribute::read(bytes)?;
-                node.attributes.insert(name, attribute);
+                attributes.insert(name, attribute);
             }
         }
-        Some(node)
+        Some(Self {
+            raw,
+            inputs: texts(message, 1)?,
+            outputs: texts(message, 2)?,
+            operator: operator.unwrap_or_default(),
+            attributes,
+        })
     }
 
     fn number(&self, name: &str, otherwise: u64) -> u64 {
@@ -306,7 +340,8 @@ impl<'a> Node<'a> {
 impl Attribute {
     fn read(bytes: &[u8]) -> Option<(&str, Self)> {
         let (mut name, mut attribute) = ("", Self::default());
-        for (_, field) in fields(bytes)? {
+        for field in Fields(bytes) {
+            let (_, field) = field?;
             match (field.number, field.value) {
                 (1, Value::Bytes(text)) => name = std::str::from_utf8(text).ok()?,
                 (2, Value::Bytes(float)) => {
@@ -358,7 +393,8 @@ impl Found<'_> {
 /// A tensor's name, type and shape.
 fn read_tensor(bytes: &[u8]) -> Option<(&str, u64, Vec<u64>)> {
     let (mut name, mut kind, mut shape) = ("", 0, Vec::new());
-    for (_, field) in fields(bytes)? {
+    for field in Fields(bytes) {
+        let (_, field) = field?;
         match (field.number, field.value) {
             (1, value) => value.add_numbers(&mut shape)?,
             (2, Value::Number(number)) => kind = number,
@@ -369,13 +405,18 @@ fn read_tensor(bytes: &[u8]) -> Option<(&str, u64, Vec<u64>)> {
     Some((name, kind, shape))
 }
 
-/// The texts in the fields of a number, as far as a message can be read.
-fn fields_of(bytes: &[u8], number: u64) -> impl Iterator<Item = &str> {
-    let fields = fields(bytes).unwrap_or_default().into_iter();
-    fields.filter_map(move |(_, field)| match field.value {
-        Value::Bytes(text) if field.number == number => std::str::from_utf8(text).ok(),
-        _ => None,
-    })
+/// The texts in the fields of a number; `None` where the message cannot be read.
+fn texts(message: &[u8], wanted: u64) -> Option<Vec<&str>> {
+    let mut texts = Vec::new();
+    for field in Fields(message) {
+        let (_, Field { number, value }) = field?;
+        if let Value::Bytes(text) = value
+            && number == wanted
+        {
+            texts.push(std::str::from_utf8(text).ok()?);
+        }
+    }
+    Some(texts)
 }
 
 fn put_bytes(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
@@ -398,72 +439,4 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::session::tests::{as_it_is, rewritten};
-
-    const SHIPPED: [&[u8]; 4] = [
-        include_bytes!("../../models/foreground/model.onnx"),
-        include_bytes!("../../models/foreground/refinement.onnx"),
-        include_bytes!("../../models/anonymization-area/model.onnx"),
-        include_bytes!("../../models/anonymization-area/refinement.onnx"),
-    ];
-
-    /// The nodes of a model of one operator.
-    fn count(model: &[u8], operator: &str) -> usize {
-        let graph = fields(model).unwrap().into_iter();
-        let graph = graph.filter(|(_, field)| field.number == 7);
-        let nodes = graph.flat_map(|(_, field)| match field.value {
-            Value::Bytes(graph) => fields(graph).unwrap(),
-            Value::Number(_) => unreachable!(),
-        });
-        let is = |field: &Field| match field.value {
-            Value::Bytes(node) if field.number == 1 => fields_of(node, 4).eq([operator]),
-            _ => false,
-        };
-        nodes.filter(|(_, field)| is(field)).count()
-    }
-
-    #[test]
-    fn every_large_convolution_of_a_shipped_network_is_ours_with_its_norm() {
-        for model in SHIPPED {
-            let found = with_our_convolutions(model).unwrap();
-            let norms = count(model, "LayerNormalization");
-            // The last convolution has none.
-            assert_eq!(count(&found, operator::NAME), norms + 1);
-            assert_eq!(count(&found, "LayerNormalization"), 0);
-            assert_eq!(count(model, "Conv") - count(&found, "Conv"), norms + 1);
-            assert!(count(&found, "Relu") < count(model, "Relu"));
-            // Once more, there is nothing left.
-            assert!(with_our_convolutions(&found).is_none());
-        }
-    }
-
-    #[test]
-    fn a_network_says_the_same_with_them() {
-        for (model, channels) in SHIPPED.into_iter().zip([6, 7, 7, 8]) {
-            let shape = [1, channels, 16, 48, 32];
-            let wave = |n: usize| (n as f32 * 0.7).sin().abs() * (n as f32 * 0.013).cos().abs();
-            let values: Vec<f32> = (0..shape.iter().product()).map(wave).collect();
-            let (expected, found) = (
-                as_it_is(model, &shape, &values),
-                rewritten(model, &shape, &values),
-            );
-            let apart = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
-            let largest = expected
-                .iter()
-                .fold(0.0_f32, |most, logit| most.max(logit.abs()));
-            assert!(largest > 1.0 && apart.fold(0.0, f32::max) < 2e-3);
-        }
-    }
-
-    #[test]
-    fn what_is_no_model_or_has_nothing_for_us_stays_as_it_is() {
-        assert!(with_our_convolutions(b"Dear Sir or Madam").is_none());
-        assert!(with_our_convolutions(&[]).is_none());
-        let small = include_bytes!("../../tests/data/models/foreground/model.onnx");
-        assert!(with_our_convolutions(small).is_none());
-        let cut = &SHIPPED[0][..SHIPPED[0].len() / 2];
-        assert!(with_our_convolutions(cut).is_none());
-    }
-}
+mod tests;

@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::file::gzip;
 use crate::volume::{Image, LabelMap, Mask, Samples, Scaled, Volume};
 
+/// Bytes that a thread reads at a time.
+const PIECE: usize = 8 << 20;
+
 /// Bytes after the voxels that are read for the checksum's sake; a bomb would have no end.
 const MOST_TRAILING: u64 = 1 << 26;
 
@@ -281,8 +284,13 @@ impl VolumeFile {
         let mut values: Vec<T> = match &self.content {
             Content::Plain(file, _) => {
                 let mut values: Vec<T> = self.zeroed(count)?;
-                let read = file.read_exact_at(bytemuck::cast_slice_mut(&mut values), start);
-                read.map_err(|e| Error::unreadable(&self.path, e))?;
+                let all: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
+                // What is in the page cache is copied, and the buffer's pages made, by every thread.
+                let pieces = all.par_chunks_mut(PIECE).enumerate();
+                let read =
+                    pieces.map(|(n, piece)| file.read_exact_at(piece, start + (n * PIECE) as u64));
+                read.find_map_first(io::Result::err)
+                    .map_or(Ok(()), |e| Err(Error::unreadable(&self.path, e)))?;
                 values
             }
             Content::Gzip(_, compressed) => self.inflated(compressed, start, count)?,
