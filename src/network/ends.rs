@@ -11,8 +11,8 @@ use rayon::prelude::*;
 pub(super) use air::air_edge;
 pub(super) use constant::abrupt;
 
-use crate::volume::Image;
 use crate::volume::coarse_grid::CoarseGrid;
+use crate::volume::{Image, Shape};
 
 /// Slabs that are looked through before their ends are put into cells; bounds the memory.
 const SLABS_AT_ONCE: usize = 64;
@@ -77,7 +77,7 @@ fn mean_abruptness(
     prior: f32,
 ) -> Vec<f32> {
     let lines = reach.lines(image);
-    let mut sums = Sums::new(grid);
+    let mut sums = Sums::new(grid, image.shape());
     let [_, nj, nk] = image.shape();
     if lines[0].is_some() || lines[1].is_some() {
         sums.add_all(nk, |work, k| ends_in_plane(image, k, &lines, rule, work));
@@ -124,11 +124,7 @@ fn ends_in_plane(
     if let Some(line) = lines[0] {
         // Turned, so that lines lie beside each other here too.
         turned.resize(ni * nj, 0.0);
-        for (j, row) in slab.chunks_exact(ni).enumerate() {
-            for (value, turned) in row.iter().zip(turned[j..].iter_mut().step_by(nj)) {
-                *turned = *value;
-            }
-        }
+        transpose(slab, ni, turned);
         rule.look(line, turned, nj, room, &mut push);
     }
     if let Some(line) = lines[1] {
@@ -137,6 +133,23 @@ fn ends_in_plane(
         });
     }
     ends
+}
+
+/// Puts rows of `ni` values side by side as columns, in squares whose lines stay in the cache.
+fn transpose(rows: &[f32], ni: usize, columns: &mut [f32]) {
+    const SIDE: usize = 16;
+    let nj = rows.len() / ni;
+    for j in (0..nj).step_by(SIDE) {
+        let height = SIDE.min(nj - j);
+        for i in (0..ni).step_by(SIDE) {
+            let square = columns[i * nj..].chunks_mut(nj).take(SIDE.min(ni - i));
+            for (n, column) in square.enumerate() {
+                let values = rows[j * ni + i + n..].iter().step_by(ni);
+                let column = column[j..j + height].iter_mut();
+                column.zip(values).for_each(|(to, value)| *to = *value);
+            }
+        }
+    }
 }
 
 fn ends_along_k(
@@ -164,16 +177,28 @@ fn ends_along_k(
 }
 
 /// Sums over ends about each cell: of abruptness times weight, and of weights.
-struct Sums<'a> {
-    grid: &'a CoarseGrid,
+struct Sums {
+    /// Cells of the grid.
+    shape: Shape,
+    /// The nearest cells of each voxel along each axis, those outside left out, and its weight in them.
+    near: [Vec<[Option<(usize, f64)>; 2]>; 3],
     abruptness: Vec<f64>,
     weight: Vec<f64>,
 }
 
-impl<'a> Sums<'a> {
-    fn new(grid: &'a CoarseGrid) -> Self {
+impl Sums {
+    /// None yet, of a volume of `voxels`.
+    fn new(grid: &CoarseGrid, voxels: Shape) -> Self {
+        let near = |axis: usize, voxel: usize| {
+            let place = grid.place(axis, voxel);
+            let low = place.floor();
+            [(low, 1.0 - (place - low)), (low + 1.0, place - low)].map(|(cell, weight)| {
+                (cell >= 0.0 && cell < grid.shape[axis] as f64).then_some((cell as usize, weight))
+            })
+        };
         Self {
-            grid,
+            shape: grid.shape,
+            near: [0, 1, 2].map(|axis| (0..voxels[axis]).map(|n| near(axis, n)).collect()),
             abruptness: vec![0.0; grid.cell_count()],
             weight: vec![0.0; grid.cell_count()],
         }
@@ -182,25 +207,25 @@ impl<'a> Sums<'a> {
     /// Adds the ends of slabs 0 to `count` − 1, in order whatever the number of threads.
     fn add_all(&mut self, count: usize, ends: impl Fn(&mut Work, usize) -> Vec<End> + Sync) {
         let slabs: Vec<usize> = (0..count).collect();
+        let look = |some: &[usize]| -> Vec<Vec<End>> {
+            let some = some.par_iter();
+            some.map_init(Work::default, |work, &slab| ends(work, slab))
+                .collect()
+        };
+        let mut found: Vec<Vec<End>> = Vec::new();
         for some in slabs.chunks(SLABS_AT_ONCE) {
-            let found: Vec<Vec<End>> = some
-                .par_iter()
-                .map_init(Work::default, |work, &slab| ends(work, slab))
-                .collect();
-            found.iter().flatten().for_each(|end| self.add(end));
+            // One thread adds what was found before.
+            let add = || found.iter().flatten().for_each(|end| self.add(end));
+            let ((), next) = rayon::join(add, || look(some));
+            found = next;
         }
+        found.iter().flatten().for_each(|end| self.add(end));
     }
 
     fn add(&mut self, end: &End) {
-        let shape = self.grid.shape;
-        let near = [0, 1, 2].map(|axis| {
-            let place = self.grid.place(axis, end.voxel[axis] as usize);
-            let low = place.floor();
-            [(low, 1.0 - (place - low)), (low + 1.0, place - low)].map(|(cell, weight)| {
-                (cell >= 0.0 && cell < shape[axis] as f64).then_some((cell as usize, weight))
-            })
-        });
-        let [along_i, along_j, along_k] = near;
+        let shape = self.shape;
+        let [along_i, along_j, along_k] =
+            [0, 1, 2].map(|axis| self.near[axis][end.voxel[axis] as usize]);
         for (k, wk) in along_k.into_iter().flatten() {
             for (j, wj) in along_j.into_iter().flatten() {
                 for (i, wi) in along_i.into_iter().flatten() {

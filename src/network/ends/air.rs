@@ -98,14 +98,14 @@ impl Air<'_> {
 
     /// Whether air may end at a voxel of which the second beyond is this bright.
     fn may_end(&self, air: f32, second: f32) -> bool {
-        second > self.rule.tissue_least && air < self.rule.share * second
+        // Both are asked, so that several voxels can be asked at once.
+        (second > self.rule.tissue_least) & (air < self.rule.share * second)
     }
 
     fn any_end(&self, air: &[f32], second: &[f32]) -> bool {
         let pairs = air.iter().zip(second);
-        pairs.fold(false, |any, (&air, &second)| {
-            any | self.may_end(air, second)
-        })
+        let ends = pairs.map(|(&air, &second)| u32::from(self.may_end(air, second)));
+        ends.fold(0, |any, ends| any | ends) != 0
     }
 
     /// How abruptly air ends, from the values before (0: its last) and beyond (1: the next); `None`
