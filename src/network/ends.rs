@@ -176,12 +176,15 @@ fn ends_along_k(
     ends
 }
 
+/// The two nearest cells along an axis, none for one outside, and a voxel's weight in them.
+type Near = [Option<(usize, f64)>; 2];
+
 /// Sums over ends about each cell: of abruptness times weight, and of weights.
 struct Sums {
     /// Cells of the grid.
     shape: Shape,
-    /// The nearest cells of each voxel along each axis, those outside left out, and its weight in them.
-    near: [Vec<[Option<(usize, f64)>; 2]>; 3],
+    /// Of each voxel along each axis.
+    near: [Vec<Near>; 3],
     abruptness: Vec<f64>,
     weight: Vec<f64>,
 }
