@@ -132,7 +132,7 @@ pub fn are_fast() -> bool {
 pub fn run(task: impl Task) {
     #[cfg(target_arch = "x86_64")]
     {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx2 = are_fast();
         if avx2 && is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has these instructions.
             return unsafe { with_avx512(task) };

@@ -142,7 +142,7 @@ def aims(found: dict) -> list[tuple[str, str, str, bool | None]]:
     def times(what: str, least: float, peer: float, own: float) -> None:
         value = peer / own if own and not math.isnan(peer) else float("nan")
         fine = None if math.isnan(value) else value >= least
-        listed.append((what, f"≥ {least:g}×", f"{number(value, 1)}×", fine))
+        listed.append((what, f"≥ {least:g}×", f"{number(value, 2)}×", fine))
 
     if "chain" in found:
         steps = found["chain"][str(found["threads"])]
