@@ -68,13 +68,14 @@ def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monke
     monkeypatch.setattr(train, "WINDOWS", {(48, 48, 48): 1.0})
     monkeypatch.setattr(train, "FOREGROUND_WINDOWS", {(48, 48, 48): 1.0})
     common = ("--samples", samples, "--run", tmp_path / "run", "--fold", 0)
-    run(monkeypatch, train, *common, "--hours", 0.015)
+    run(monkeypatch, train, *common, "--steps", 30)
     first = losses(tmp_path / "run", "foreground_intact")
-    assert len(first) > 4 and first[-1] < 0.8 * first[0]
-    steps = train.torch.load(tmp_path / "run/checkpoint.pt", weights_only=False)["step"]
-    run(monkeypatch, train, *common, "--hours", 0.018)
+    assert len(first) == 6 and first[-1] < 0.8 * first[0]
+    run(monkeypatch, train, *common, "--steps", 36)
+    # It has had a second at the least, so no step is left for it.
+    run(monkeypatch, train, *common, "--hours", 1 / 3600)
     state = train.torch.load(tmp_path / "run/checkpoint.pt", weights_only=False)
-    assert state["step"] > steps and len(losses(tmp_path / "run", "foreground_intact")) > len(first)
+    assert state["step"] == 36 and len(losses(tmp_path / "run", "foreground_intact")) == 7
 
     models = ("--models", tmp_path / "models", "--fold", 0)
     run(monkeypatch, export, "--run", tmp_path / "run", "--samples", samples, *models)
@@ -87,11 +88,11 @@ def test_a_short_run_learns_goes_on_and_becomes_a_model(samples, tmp_path, monke
     # From the model on, not from random weights: the first losses are those of the end.
     again = ("--samples", samples, "--run", tmp_path / "again", "--fold", 0)
     initial = ("--initial", tmp_path / "models", "--rate", 1e-5)
-    run(monkeypatch, train, *again, *initial, "--hours", 0.004)
+    run(monkeypatch, train, *again, *initial, "--steps", 5)
     assert losses(tmp_path / "again", "foreground_intact")[0] < 0.8 * first[0]
 
     alone = ("--samples", samples, "--run", tmp_path / "alone", "--only", "foreground")
-    run(monkeypatch, train, *alone, *initial, "--hours", 0.002)
+    run(monkeypatch, train, *alone, *initial, "--steps", 5)
     assert losses(tmp_path / "alone", "foreground_altered")
     assert not losses(tmp_path / "alone", "area_altered")
     alone = ("--samples", samples, "--models", tmp_path / "one", "--only", "foreground")

@@ -28,7 +28,7 @@ from torch import nn
 
 from .folds import held_out
 from .losses import patch_losses
-from .network import AREA, FOREGROUND, Network, fuse
+from .network import AREA, FOREGROUND, Network, fuse, mixed_precision
 from .packs import ENDING, read_packs
 from .patches import Sample, compressed, expanded, read_sample
 from .variation import draw_patch
@@ -248,7 +248,7 @@ def take_step(run: Run, library: Library, rate: float, only: str | None = None) 
     else:
         samples, groups = library.draw(run.rng, max(1, int(fit / 2)))
     patch = draw_patch(samples, groups, run.rng, window)
-    with torch.autocast(library.device, torch.bfloat16):
+    with mixed_precision(library.device):
         logits, scan = run.network(patch.channels)
     losses = {
         name: loss

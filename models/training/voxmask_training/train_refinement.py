@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from .folds import held_out
 from .losses import dice_loss, mean_entropy, near_boundary
-from .network import AREA, CHANNELS, FOREGROUND
+from .network import AREA, CHANNELS, FOREGROUND, mixed_precision
 from .patches import INTENSITY, STEPS
 from .refinement import LOGIT_MOST, LOGIT_UNIT, TASKS, Refinement, seen_by
 from .refinement_samples import COUNTED, LOGIT, LOGIT_STEPS, TARGET
@@ -161,7 +161,7 @@ def take_step(run: Run, crops: Crops, task: int, rate: float) -> dict[str, float
     channels, mask, counted, inner = split(layers, task)
     first = channels[:, -1:] * LOGIT_UNIT
     channels = channels.contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast(crops.device, torch.bfloat16):
+    with mixed_precision(crops.device):
         logits = run.network(channels)
     loss = loss_of(logits.float(), first, mask, counted, inner).mean()
     loss.backward()

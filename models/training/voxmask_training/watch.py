@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .network import AREA, FOREGROUND, IN_VIEW
+from .network import AREA, FOREGROUND, IN_VIEW, mixed_precision
 from .patches import Sample, whole_patch
 
 CELL_ML = 0.064
@@ -37,7 +37,7 @@ def watch(network: nn.Module, samples: list[Sample]) -> dict[str, float]:
 def score(network: nn.Module, sample: Sample) -> dict[str, float]:
     """Scores one sample: coarse Dice, false area [ml], right or wrong on `altered`."""
     patch = whole_patch(sample)
-    with torch.autocast(patch.channels.device.type, torch.bfloat16):
+    with mixed_precision(patch.channels.device.type):
         logits, scan = network(patch.channels)
     view = patch.channels[:, IN_VIEW : IN_VIEW + 1] > 0.5
     result: dict[str, float] = {}
