@@ -16,12 +16,13 @@ use tracing_subscriber::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::step::{Context, Device, FileArgument, FileKind, Step};
-use crate::{file, network, report};
+use crate::{file, memory, network, report};
 
 /// Runs one step as an executable: parses the command line, runs, reports.
 pub fn main<S: Step>() -> ExitCode {
     // SAFETY: nothing before this starts a thread.
     unsafe { network::session::forbid_telemetry() };
+    memory::keep_pages();
     let done = endings::handle(S::COHORT).and_then(|()| run::<S>(std::env::args_os().collect()));
     match done {
         Ok(code) => {

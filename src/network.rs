@@ -15,6 +15,7 @@ pub mod refinement;
 mod rewrite;
 pub mod session;
 mod tiles;
+mod turn;
 pub mod windows;
 
 use rayon::prelude::*;
@@ -115,11 +116,17 @@ pub struct Prediction {
     pub altered: Option<f32>,
     /// What the network saw.
     pub channels: Channels,
+    /// The same on the cells of its refinement, where they are few; else they are made when they are asked for.
+    finer: Option<Channels>,
     /// How the intensities were normalised.
     pub normalization: Normalization,
     /// How the scan became a tensor.
     input: Input,
 }
+
+/// Cells of a refinement whose channels are made together with those of its network: 20 bytes each. A head has
+/// 2 to 3 million of 2 mm.
+const KEPT_CELLS: f64 = 4e6;
 
 impl Network {
     /// Loads weights with their card, which must be for `purpose`: a shipped network's name.
@@ -191,8 +198,19 @@ impl Network {
         let normalization = Normalization::of(image, modality, input);
         let grid = CoarseGrid::over(&image.geometry, input.cell_mm);
         Tensor::around(&grid, input).check_memory(input)?;
-        let channels = channels::channels(image, &grid, &normalization, input);
-        self.predict_channels(grid, channels, normalization)
+        let mut channels = Channels::on(grid);
+        let mut finer = self.finer_grid(image, &normalization).map(Channels::on);
+        let mut all: Vec<_> = std::iter::once(&mut channels).chain(&mut finer).collect();
+        channels::make(image, &mut all, &normalization, input);
+        self.predict_channels(image, channels, finer, normalization)
+    }
+
+    /// The cells of the refinement, where they are few enough to be kept until it is known which are looked at.
+    fn finer_grid(&self, image: &Image, normalization: &Normalization) -> Option<CoarseGrid> {
+        let refiner = self.refiner.as_ref()?;
+        let grid = refiner.grid(image);
+        let few = memory::voxels(grid.shape) <= KEPT_CELLS;
+        (few && refiner.sees(normalization.modality)).then_some(grid)
     }
 
     /// [`Network::predict`] for an image that another network was run over; its channels are taken
@@ -209,19 +227,27 @@ impl Network {
         if !self.card.input.sees_as(&other.input) {
             return self.predict(image, modality);
         }
-        let grid = other.logits.grid.clone();
+        let normalization = other.normalization;
+        let grid = self.finer_grid(image, &normalization);
+        let fits = |finer: &&Channels| Some(&finer.grid) == grid.as_ref();
         let mut channels = other.channels.clone();
-        channels.complete(image, &grid, &other.normalization, &self.card.input);
-        self.predict_channels(grid, channels, other.normalization)
+        let mut finer = other.finer.as_ref().filter(fits).cloned();
+        let mut all: Vec<_> = std::iter::once(&mut channels).chain(&mut finer).collect();
+        channels::complete(image, &mut all, &normalization, &self.card.input);
+        self.predict_channels(image, channels, finer, normalization)
     }
 
     fn predict_channels(
         &mut self,
-        grid: CoarseGrid,
+        image: &Image,
         channels: Channels,
+        mut finer: Option<Channels>,
         normalization: Normalization,
     ) -> Result<Prediction> {
-        let input = self.card.input.clone();
+        if let (Some(refiner), Some(finer)) = (&self.refiner, &mut finer) {
+            channels::complete(image, &mut [finer], &normalization, refiner.input());
+        }
+        let (grid, input) = (channels.grid.clone(), self.card.input.clone());
         let tensor = Tensor::around(&grid, &input);
         tensor.check_memory(&input)?;
         let values = tensor.fill(&channels, normalization.modality, &input);
@@ -238,6 +264,7 @@ impl Network {
             },
             altered,
             channels,
+            finer,
             normalization,
             input,
         })

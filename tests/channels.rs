@@ -53,7 +53,7 @@ fn largest_difference(name: &str, modality: Modality) -> f32 {
     let normalization = Normalization::of(&scan.image, Modality::Auto, &input);
     assert_eq!(normalization.modality, modality);
     let grid = CoarseGrid::over(&scan.image.geometry, input.cell_mm);
-    let found = channels(&scan.image, &grid, &normalization, &input);
+    let found = channels(&scan.image, grid.clone(), &normalization, &input);
     let (shape, golden) = read_npy(&folder.join(format!("golden/{name}.npy")));
     let [mi, mj, mk] = grid.shape;
     assert_eq!(shape, [7, mi, mj, mk]);
@@ -95,7 +95,7 @@ fn a_float_copy_of_an_integer_scan_gives_the_same_channels() {
     let grid = CoarseGrid::over(&scan.image.geometry, input.cell_mm);
     let of = |image| {
         let normalization = Normalization::of(image, Modality::Auto, &input);
-        channels(image, &grid, &normalization, &input).intensity
+        channels(image, grid.clone(), &normalization, &input).intensity
     };
     assert_eq!(of(&scan.image), of(&float));
 }

@@ -12,19 +12,23 @@
 //! | logit | what a first network said, for a [`super::refinement`] |
 //!
 //! «flat», «detail», «abrupt» and «air-edge» are lost by resampling, so they are taken before it. Memory:
-//! three planes a thread, and the coarse cells.
+//! a few planes a thread, and the cells.
 
 use rayon::prelude::*;
 
 use super::card::Input;
 use super::ends::{abrupt, air_edge};
 use super::normalize::Normalization;
-use crate::volume::Image;
+use super::tiles::rows;
+use crate::lanes::{self, Lanes, Task};
 use crate::volume::coarse_grid::{Averaging, CoarseGrid};
+use crate::volume::{BoundingBox, Image};
 
-/// A value for every cell of the coarse grid, `i` fastest.
+/// A value for every cell of a coarse grid, `i` fastest.
 #[derive(Clone)]
 pub struct Channels {
+    /// Where the cells lie.
+    pub grid: CoarseGrid,
     /// Normalised intensity.
     pub intensity: Vec<f32>,
     /// Share of constant voxels, [0, 1].
@@ -40,92 +44,160 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// Makes what `input` asks for besides and what is not there yet.
-    pub(super) fn complete(
-        &mut self,
-        image: &Image,
-        grid: &CoarseGrid,
-        normalization: &Normalization,
-        input: &Input,
-    ) {
-        if let (None, Some(rule)) = (&self.abrupt, input.abrupt_rule()) {
-            self.abrupt = Some(abrupt(image, grid, rule));
-        }
-        if let (None, Some(rule)) = (&self.air_edge, input.air_edge_rule()) {
-            self.air_edge = Some(air_edge(image, grid, normalization, rule));
+    /// None yet.
+    pub(super) fn on(grid: CoarseGrid) -> Self {
+        Self {
+            grid,
+            intensity: Vec::new(),
+            flat: Vec::new(),
+            detail: Vec::new(),
+            abrupt: None,
+            air_edge: None,
+            logit: None,
         }
     }
+
+    /// Those of some of the cells, which `grid` is laid over.
+    pub(super) fn part(&self, cells: &BoundingBox, grid: CoarseGrid) -> Self {
+        let part = |field: &Vec<f32>| values_in(cells, &self.grid, field);
+        Self {
+            grid,
+            intensity: part(&self.intensity),
+            flat: part(&self.flat),
+            detail: part(&self.detail),
+            abrupt: self.abrupt.as_ref().map(part),
+            air_edge: self.air_edge.as_ref().map(part),
+            logit: self.logit.as_ref().map(part),
+        }
+    }
+}
+
+/// The values of a field on a grid in some of its cells.
+pub(super) fn values_in(cells: &BoundingBox, grid: &CoarseGrid, field: &[f32]) -> Vec<f32> {
+    let mut values = Vec::with_capacity(cells.voxel_count());
+    rows(cells, grid.shape).for_each(|row| values.extend_from_slice(&field[row]));
+    values
+}
+
+/// The channels of an image that is oriented as the network expects.
+pub fn channels(
+    image: &Image,
+    grid: CoarseGrid,
+    normalization: &Normalization,
+    input: &Input,
+) -> Channels {
+    let mut channels = Channels::on(grid);
+    make(image, &mut [&mut channels], normalization, input);
+    channels
+}
+
+/// Makes channels on several grids over one image, whose voxels are gone through once for all of them.
+pub(super) fn make(
+    image: &Image,
+    all: &mut [&mut Channels],
+    normalization: &Normalization,
+    input: &Input,
+) {
+    make_plain(image, all, normalization, input);
+    complete(image, all, normalization, input);
+}
+
+/// Makes what `input` asks for besides and what is not there yet.
+pub(super) fn complete(
+    image: &Image,
+    all: &mut [&mut Channels],
+    normalization: &Normalization,
+    input: &Input,
+) {
+    let lacks_abrupt = all.iter().any(|channels| channels.abrupt.is_none());
+    if let (true, Some(rule)) = (lacks_abrupt, input.abrupt_rule()) {
+        let made = abrupt(image, &grids(all), rule);
+        let each = all.iter_mut().zip(made);
+        each.for_each(|(channels, made)| channels.abrupt = Some(made));
+    }
+    let lacks_edge = all.iter().any(|channels| channels.air_edge.is_none());
+    if let (true, Some(rule)) = (lacks_edge, input.air_edge_rule()) {
+        let made = air_edge(image, &grids(all), normalization, rule);
+        let each = all.iter_mut().zip(made);
+        each.for_each(|(channels, made)| channels.air_edge = Some(made));
+    }
+}
+
+fn grids(all: &[&mut Channels]) -> Vec<CoarseGrid> {
+    all.iter().map(|channels| channels.grid.clone()).collect()
 }
 
 /// Planes that are worked on before their sums are put into cells; bounds the memory of a long scan.
 const PLANES_AT_ONCE: usize = 64;
+/// Planes that a thread makes one after the other: each is read once, for itself and for its neighbours.
+const RUN: usize = 4;
+/// Intensity, flat and second difference.
+const FIELDS: usize = 3;
 
-/// Makes the channels of an image that is oriented as the network expects.
-pub fn channels(
+/// Makes the channels that need no line of voxels: intensity, flat and detail.
+fn make_plain(
     image: &Image,
-    grid: &CoarseGrid,
+    all: &mut [&mut Channels],
     normalization: &Normalization,
     input: &Input,
-) -> Channels {
-    let maker = PlaneMaker::new(image, grid, normalization, input);
-    let [mi, mj, mk] = grid.shape;
-    let along_k = grid.averaging(2);
-    let mut cells = vec![0.0_f32; 3 * mi * mj * mk];
+) {
+    let maker = PlaneMaker::new(image, &grids(all), normalization, input);
+    let mut sums: Vec<Vec<f32>> = all
+        .iter()
+        .map(|channels| vec![0.0; FIELDS * channels.grid.cell_count()])
+        .collect();
     let planes: Vec<usize> = (0..image.shape()[2]).collect();
     for some in planes.chunks(PLANES_AT_ONCE) {
-        let made: Vec<Vec<f32>> = some.par_iter().map(|&k| maker.make(k)).collect();
-        cells
-            .par_chunks_mut(3 * mi * mj)
-            .zip(along_k.cells())
-            .for_each(|(cell, stretch)| {
-                for (plane, k) in made.iter().zip(some) {
-                    let weight = k
-                        .checked_sub(stretch.start)
-                        .and_then(|n| stretch.weights.get(n));
+        let runs = some.par_chunks(RUN);
+        let made = runs.map_init(Work::default, |work, run| maker.make(run, work));
+        let made: Vec<Vec<Vec<f32>>> = made.collect();
+        for (n, (sums, channels)) in sums.iter_mut().zip(&*all).enumerate() {
+            let [mi, mj, _] = channels.grid.shape;
+            let size = FIELDS * mi * mj;
+            let along_k = channels.grid.averaging(2);
+            let cells = sums.par_chunks_mut(size).zip(along_k.cells());
+            cells.for_each(|(cell, stretch)| {
+                let made = made.iter().flat_map(|run| run[n].chunks(size));
+                for (plane, k) in made.zip(some) {
+                    let weight = k.checked_sub(stretch.start);
+                    let weight = weight.and_then(|n| stretch.weights.get(n));
                     if let Some(&weight) = weight {
-                        cell.iter_mut()
-                            .zip(plane)
-                            .for_each(|(c, p)| *c += weight * p);
+                        let values = cell.iter_mut().zip(plane);
+                        values.for_each(|(c, p)| *c += weight * p);
                     }
                 }
             });
+        }
     }
-    let mut channels = split(&cells, mi * mj, input);
-    channels.complete(image, grid, normalization, input);
-    channels
-}
-
-/// Cells come as three planes a cell along k; takes them apart and finishes «detail».
-fn split(cells: &[f32], plane: usize, input: &Input) -> Channels {
-    let channel = |c: usize| -> Vec<f32> {
-        cells
-            .chunks(3 * plane)
-            .flat_map(|planes| &planes[c * plane..(c + 1) * plane])
-            .copied()
-            .collect()
-    };
-    let mut detail = channel(2);
-    for value in &mut detail {
-        *value = (input.detail_gain * *value).ln_1p() / input.detail_divisor;
-    }
-    Channels {
-        intensity: channel(0),
-        flat: channel(1),
-        detail,
-        abrupt: None,
-        air_edge: None,
-        logit: None,
+    for (channels, sums) in all.iter_mut().zip(sums) {
+        channels.take(&sums, input);
     }
 }
 
-/// Makes one plane of voxels into three planes of cells (intensity, flat, second difference),
-/// averaged along j and i.
+impl Channels {
+    /// Cells come as three planes a cell along k; takes them apart and finishes «detail».
+    fn take(&mut self, cells: &[f32], input: &Input) {
+        let plane = self.grid.shape[0] * self.grid.shape[1];
+        let channel = |c: usize| -> Vec<f32> {
+            cells
+                .chunks(FIELDS * plane)
+                .flat_map(|planes| &planes[c * plane..(c + 1) * plane])
+                .copied()
+                .collect()
+        };
+        (self.intensity, self.flat, self.detail) = (channel(0), channel(1), channel(2));
+        self.detail.par_iter_mut().for_each(|value| {
+            *value = (input.detail_gain * *value).ln_1p() / input.detail_divisor;
+        });
+    }
+}
+
+/// Makes planes of voxels into planes of cells (intensity, flat, second difference), averaged along j and i.
 struct PlaneMaker<'a> {
     image: &'a Image,
     normalization: &'a Normalization,
-    along_i: Averaging,
-    along_j: Averaging,
-    coarse: [usize; 2],
+    /// Of each grid, along i and along j.
+    averaging: Vec<[Averaging; 2]>,
     /// Axes that count for «flat»: three voxels or more.
     flat_axes: [bool; 3],
     /// Axes that count for «detail»: also finely sampled.
@@ -133,15 +205,28 @@ struct PlaneMaker<'a> {
 }
 
 /// Stored and normalised values of a plane.
+#[derive(Default)]
 struct Plane {
     real: Vec<f32>,
     normal: Vec<f32>,
 }
 
+/// What a thread uses again for run after run.
+#[derive(Default)]
+struct Work {
+    before: Plane,
+    here: Plane,
+    after: Plane,
+    flat: Vec<f32>,
+    detail: Vec<f32>,
+    sum: Vec<f32>,
+    line: Vec<f32>,
+}
+
 impl<'a> PlaneMaker<'a> {
     fn new(
         image: &'a Image,
-        grid: &CoarseGrid,
+        grids: &[CoarseGrid],
         normalization: &'a Normalization,
         input: &Input,
     ) -> Self {
@@ -149,44 +234,93 @@ impl<'a> PlaneMaker<'a> {
         let flat_axes = image.shape().map(|n| n >= 3);
         // A hair less, so that rounding in an oblique affine takes in no axis at the limit.
         let detail_below = input.detail_below_mm - 1e-3;
+        let averaging = grids.iter().map(|grid| [0, 1].map(|a| grid.averaging(a)));
         Self {
             image,
             normalization,
-            along_i: grid.averaging(0),
-            along_j: grid.averaging(1),
-            coarse: [grid.shape[0], grid.shape[1]],
+            averaging: averaging.collect(),
             flat_axes,
             detail_axes: [0, 1, 2].map(|a| flat_axes[a] && spacing[a] < detail_below),
         }
     }
 
-    fn plane(&self, k: usize) -> Plane {
+    fn read(&self, k: usize, plane: &mut Plane) {
         let [ni, nj, _] = self.image.shape();
-        let mut real = vec![0.0; ni * nj];
-        self.image.samples.read_run(k * ni * nj, &mut real);
-        let mut normal = real.clone();
-        self.normalization.apply(&mut normal);
-        Plane { real, normal }
+        plane.real.resize(ni * nj, 0.0);
+        self.image.samples.read_run(k * ni * nj, &mut plane.real);
+        plane.normal.clone_from(&plane.real);
+        self.normalization.apply(&mut plane.normal);
     }
 
-    fn make(&self, k: usize) -> Vec<f32> {
-        let last = self.image.shape()[2] - 1;
-        let here = self.plane(k);
-        let before = self.plane(k.saturating_sub(1));
-        let after = self.plane((k + 1).min(last));
-        // The next neighbour; the last plane has only the one before.
-        let next = if k < last { &after } else { &before };
-        let mut flat = vec![1.0; here.real.len()];
-        self.flat(&here.real, &next.real, &mut flat);
-        let mut detail = vec![0.0; here.real.len()];
-        self.detail([&before.normal, &here.normal, &after.normal], &mut detail);
-        let mut cells = Vec::with_capacity(3 * self.coarse[0] * self.coarse[1]);
-        for values in [&here.normal, &flat, &detail] {
-            self.average(values, &mut cells);
+    /// Of each grid the planes of cells of some planes that follow each other.
+    fn make(&self, planes: &[usize], work: &mut Work) -> Vec<Vec<f32>> {
+        let cells = self.averaging.iter().map(|along| {
+            let [mi, mj] = along.each_ref().map(|averaging| averaging.cells().len());
+            Vec::with_capacity(planes.len() * FIELDS * mi * mj)
+        });
+        let mut made = cells.collect();
+        lanes::run(MakePlanes {
+            maker: self,
+            planes,
+            work,
+            made: &mut made,
+        });
+        made
+    }
+}
+
+/// [`PlaneMaker::make`].
+struct MakePlanes<'a, 'b> {
+    maker: &'a PlaneMaker<'b>,
+    planes: &'a [usize],
+    work: &'a mut Work,
+    made: &'a mut Vec<Vec<f32>>,
+}
+
+impl Task for MakePlanes<'_, '_> {
+    /// The same sums with lanes of any width.
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let maker = self.maker;
+        let [ni, _, nk] = maker.image.shape();
+        let last = nk - 1;
+        let (Some(&first), Some(&end)) = (self.planes.first(), self.planes.last()) else {
+            return;
+        };
+        let Work {
+            before,
+            here,
+            after,
+            flat,
+            detail,
+            sum,
+            line,
+        } = self.work;
+        maker.read(first.saturating_sub(1), before);
+        maker.read(first, here);
+        for k in first..=end {
+            maker.read((k + 1).min(last), after);
+            // The next neighbour; the last plane has only the one before.
+            let next = if k < last { &*after } else { &*before };
+            flat.clear();
+            flat.resize(here.real.len(), 1.0);
+            maker.flat(&here.real, &next.real, flat);
+            detail.clear();
+            detail.resize(here.real.len(), 0.0);
+            maker.detail([&before.normal, &here.normal, &after.normal], detail);
+            for (averaging, made) in maker.averaging.iter().zip(&mut *self.made) {
+                for values in [&here.normal, &*flat, &*detail] {
+                    average(values, ni, averaging, (sum, line), made);
+                }
+            }
+            std::mem::swap(before, here);
+            std::mem::swap(here, after);
         }
-        cells
     }
+}
 
+impl PlaneMaker<'_> {
+    #[inline(always)]
     fn flat(&self, here: &[f32], next: &[f32], flat: &mut [f32]) {
         let [ni, nj, _] = self.image.shape();
         for j in 0..nj {
@@ -207,6 +341,7 @@ impl<'a> PlaneMaker<'a> {
     }
 
     /// Mean over the axes that count of |2x − previous − next|, neighbours clamped to the edge.
+    #[inline(always)]
     fn detail(&self, [before, here, after]: [&[f32]; 3], detail: &mut [f32]) {
         let [ni, nj, _] = self.image.shape();
         let axes = self.detail_axes.iter().filter(|counts| **counts).count();
@@ -237,31 +372,42 @@ impl<'a> PlaneMaker<'a> {
             }
         }
     }
+}
 
-    /// Averages a plane along j, a whole row at a time, and then along i.
-    fn average(&self, plane: &[f32], cells: &mut Vec<f32>) {
-        let ni = self.image.shape()[0];
-        let mut sum = vec![0.0_f32; ni];
-        let mut line = vec![0.0_f32; self.coarse[0]];
-        for stretch in self.along_j.cells() {
-            sum.fill(0.0);
-            for (n, &weight) in stretch.weights.iter().enumerate() {
-                let j = stretch.start + n;
-                let row = &plane[j * ni..(j + 1) * ni];
-                sum.iter_mut().zip(row).for_each(|(s, v)| *s += weight * v);
+/// Averages a plane with rows of `ni` along j, a whole row at a time, and then along i; adds it to the cells. The
+/// room for a row of sums and for a line of cells is used again.
+#[inline(always)]
+fn average(
+    plane: &[f32],
+    ni: usize,
+    [along_i, along_j]: &[Averaging; 2],
+    (sum, line): (&mut Vec<f32>, &mut Vec<f32>),
+    cells: &mut Vec<f32>,
+) {
+    line.resize(along_i.cells().len(), 0.0);
+    for stretch in along_j.cells() {
+        sum.clear();
+        sum.resize(ni, 0.0);
+        for (n, &weight) in stretch.weights.iter().enumerate() {
+            let j = stretch.start + n;
+            let row = &plane[j * ni..][..ni];
+            for (sum, value) in sum.iter_mut().zip(row) {
+                *sum += weight * value;
             }
-            self.along_i.apply(&sum, &mut line);
-            cells.extend_from_slice(&line);
         }
+        along_i.apply(sum, line);
+        cells.extend_from_slice(line);
     }
 }
 
+#[inline(always)]
 fn keep_equal(one: &[f32], other: &[f32], flat: &mut [f32]) {
     for ((flat, a), b) in flat.iter_mut().zip(one).zip(other) {
         *flat = if a == b { *flat } else { 0.0 };
     }
 }
 
+#[inline(always)]
 fn add_second_difference(x: &[f32], low: &[f32], high: &[f32], share: f32, sum: &mut [f32]) {
     for (((sum, x), low), high) in sum.iter_mut().zip(x).zip(low).zip(high) {
         *sum += share * (2.0 * x - low - high).abs();

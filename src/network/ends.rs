@@ -11,6 +11,7 @@ use rayon::prelude::*;
 pub(super) use air::air_edge;
 pub(super) use constant::abrupt;
 
+use crate::lanes::{self, Lanes, Task};
 use crate::volume::coarse_grid::CoarseGrid;
 use crate::volume::{Image, Shape};
 
@@ -34,6 +35,24 @@ trait Rule: Sync {
         room: &mut Vec<u32>,
         found: impl FnMut(usize, usize, f32),
     );
+}
+
+/// [`Rule::look`] with the processor's widest registers.
+struct Look<'a, R, F> {
+    rule: &'a R,
+    line: Line,
+    values: &'a [f32],
+    across: usize,
+    room: &'a mut Vec<u32>,
+    found: F,
+}
+
+impl<R: Rule, F: FnMut(usize, usize, f32)> Task for Look<'_, R, F> {
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let Self { rule, line, .. } = self;
+        rule.look(line, self.values, self.across, self.room, self.found);
+    }
 }
 
 /// How far a rule looks [mm].
@@ -65,27 +84,54 @@ impl Reach {
     }
 }
 
-/// Mean abruptness of the ends about each cell, 0 where there are none; `i` fastest.
+/// Mean abruptness of the ends about each cell of some grids, 0 where there are none; `i` fastest.
 ///
 /// An end counts in the two nearest cells of each axis, by its distance; `prior` ends of no abruptness
 /// count everywhere.
 fn mean_abruptness(
     image: &Image,
-    grid: &CoarseGrid,
+    grids: &[CoarseGrid],
     reach: &Reach,
     rule: &impl Rule,
     prior: f32,
-) -> Vec<f32> {
+) -> Vec<Vec<f32>> {
     let lines = reach.lines(image);
-    let mut sums = Sums::new(grid, image.shape());
+    let sums = grids.iter().map(|grid| Sums::new(grid, image.shape()));
+    let mut sums: Vec<Sums> = sums.collect();
     let [_, nj, nk] = image.shape();
     if lines[0].is_some() || lines[1].is_some() {
-        sums.add_all(nk, |work, k| ends_in_plane(image, k, &lines, rule, work));
+        add_all(&mut sums, nk, |work, k| {
+            ends_in_plane(image, k, &lines, rule, work)
+        });
     }
     if let Some(line) = lines[2] {
-        sums.add_all(nj, |work, j| ends_along_k(image, j, line, rule, work));
+        add_all(&mut sums, nj, |work, j| {
+            ends_along_k(image, j, line, rule, work)
+        });
     }
-    sums.mean(prior)
+    sums.iter().map(|sums| sums.mean(prior)).collect()
+}
+
+/// Adds the ends of slabs 0 to `count` − 1, in order whatever the number of threads.
+fn add_all(sums: &mut [Sums], count: usize, ends: impl Fn(&mut Work, usize) -> Vec<End> + Sync) {
+    let slabs: Vec<usize> = (0..count).collect();
+    let look = |some: &[usize]| -> Vec<Vec<End>> {
+        let some = some.par_iter();
+        some.map_init(Work::default, |work, &slab| ends(work, slab))
+            .collect()
+    };
+    let mut add = |found: &[Vec<End>]| {
+        // One thread for each grid.
+        let each = sums.par_iter_mut();
+        each.for_each(|sums| found.iter().flatten().for_each(|end| sums.add(end)));
+    };
+    let mut found: Vec<Vec<End>> = Vec::new();
+    for some in slabs.chunks(SLABS_AT_ONCE) {
+        // What was found before is added meanwhile.
+        let ((), next) = rayon::join(|| add(&found), || look(some));
+        found = next;
+    }
+    add(&found);
 }
 
 /// The last voxel of a constant or of air, and how abruptly that ends.
@@ -125,11 +171,23 @@ fn ends_in_plane(
         // Turned, so that lines lie beside each other here too.
         turned.resize(ni * nj, 0.0);
         transpose(slab, ni, turned);
-        rule.look(line, turned, nj, room, &mut push);
+        lanes::run(Look {
+            rule,
+            line,
+            values: turned,
+            across: nj,
+            room: &mut *room,
+            found: &mut push,
+        });
     }
     if let Some(line) = lines[1] {
-        rule.look(line, slab, ni, room, |j, i, abruptness| {
-            push(i, j, abruptness);
+        lanes::run(Look {
+            rule,
+            line,
+            values: slab,
+            across: ni,
+            room,
+            found: |j, i, abruptness| push(i, j, abruptness),
         });
     }
     ends
@@ -167,11 +225,18 @@ fn ends_along_k(
     }
     rule.prepare(slab);
     let mut ends = Vec::new();
-    rule.look(line, slab, ni, room, |k, i, abruptness| {
-        ends.push(End {
-            voxel: [i as u32, j as u32, k as u32],
-            abruptness,
-        });
+    lanes::run(Look {
+        rule,
+        line,
+        values: slab,
+        across: ni,
+        room,
+        found: |k, i, abruptness| {
+            ends.push(End {
+                voxel: [i as u32, j as u32, k as u32],
+                abruptness,
+            });
+        },
     });
     ends
 }
@@ -205,24 +270,6 @@ impl Sums {
             abruptness: vec![0.0; grid.cell_count()],
             weight: vec![0.0; grid.cell_count()],
         }
-    }
-
-    /// Adds the ends of slabs 0 to `count` − 1, in order whatever the number of threads.
-    fn add_all(&mut self, count: usize, ends: impl Fn(&mut Work, usize) -> Vec<End> + Sync) {
-        let slabs: Vec<usize> = (0..count).collect();
-        let look = |some: &[usize]| -> Vec<Vec<End>> {
-            let some = some.par_iter();
-            some.map_init(Work::default, |work, &slab| ends(work, slab))
-                .collect()
-        };
-        let mut found: Vec<Vec<End>> = Vec::new();
-        for some in slabs.chunks(SLABS_AT_ONCE) {
-            // One thread adds what was found before.
-            let add = || found.iter().flatten().for_each(|end| self.add(end));
-            let ((), next) = rayon::join(add, || look(some));
-            found = next;
-        }
-        found.iter().flatten().for_each(|end| self.add(end));
     }
 
     fn add(&mut self, end: &End) {
@@ -265,7 +312,7 @@ mod tests {
             samples: Samples::F32((0..geometry.voxel_count()).map(value).collect()),
             geometry,
         };
-        let cells = CoarseGrid::over(&image.geometry, 4.0);
+        let grids = [CoarseGrid::over(&image.geometry, 4.0)];
         let normalization = Normalization::of_nothing();
         let constant = AbruptRule {
             run_mm: 3.0,
@@ -276,11 +323,12 @@ mod tests {
         };
         let air = AirEdgeRule::for_tests();
         [
-            abrupt(&image, &cells, &constant),
-            air_edge(&image, &cells, &normalization, &air),
+            abrupt(&image, &grids, &constant),
+            air_edge(&image, &grids, &normalization, &air),
         ]
-        .map(|found| {
-            let [mi, mj, _] = cells.shape;
+        .map(|mut found| {
+            let found = found.remove(0);
+            let [mi, mj, _] = grids[0].shape;
             move |[i, j, k]: [usize; 3]| found[i + mi * (j + mj * k)]
         })
     }

@@ -1,8 +1,6 @@
-//! [`Convolution`] as an operator of ONNX Runtime, which a graph gets by `rewrite`.
-//!
-//! Inputs: the tensor `[batch][channel][k][j][i]`, the weights `[output][input][3][3][3]`, then the bias
-//! where `bias` is 1, then scale and shift of each channel where `norm` is 1. Weights never change from run
-//! to run.
+//! Our operators of ONNX Runtime, which a graph gets by `rewrite`.
+
+use std::sync::{Mutex, PoisonError};
 
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
@@ -10,37 +8,46 @@ use ort::operator::{
 use ort::value::TensorElementType;
 
 use super::convolution::{Convolution, Norm};
+use super::turn::Turning;
 
-/// The domain of the operator.
+/// The domain of the operators.
 pub(super) const DOMAIN: &str = "voxmask";
-/// Its name.
-pub(super) const NAME: &str = "Convolution";
-/// Whether there is a bias: 0 or 1.
-pub(super) const BIAS: &str = "bias";
-/// Whether the channels of each voxel are normalised: 0 or 1.
-pub(super) const NORM: &str = "norm";
-/// Added to the variance.
-pub(super) const EPSILON: &str = "epsilon";
-/// Whether what is negative is left out: 0 or 1.
-pub(super) const RELU: &str = "relu";
 
-/// The domain with its operator, whose work `threads` threads share.
+/// The domain with its operators, whose work `threads` threads share.
 ///
 /// # Errors
 /// What ONNX Runtime says.
 pub(super) fn domain(threads: usize) -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(DOMAIN)?.add(Convolve { threads })
+    let domain = OperatorDomain::new(DOMAIN)?.add(Convolve { threads })?;
+    domain.add(Turn { threads })
 }
 
-struct Convolve {
+/// [`Convolution`] as an operator.
+///
+/// Inputs: the tensor `[batch][channel][k][j][i]`, the weights `[output][input][3][3][3]`, then the bias
+/// where `BIAS` is 1, then scale and shift of each channel where `NORM` is 1. Weights never change from run
+/// to run.
+pub(super) struct Convolve {
     threads: usize,
+}
+
+impl Convolve {
+    pub const NAME: &str = "Convolution";
+    /// Whether there is a bias: 0 or 1.
+    pub const BIAS: &str = "bias";
+    /// Whether the channels of each voxel are normalised: 0 or 1.
+    pub const NORM: &str = "norm";
+    /// Added to the variance.
+    pub const EPSILON: &str = "epsilon";
+    /// Whether what is negative is left out: 0 or 1.
+    pub const RELU: &str = "relu";
 }
 
 impl Operator for Convolve {
     type Kernel<'attr> = Convolving;
 
     fn name(&self) -> &str {
-        NAME
+        Self::NAME
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
@@ -55,15 +62,15 @@ impl Operator for Convolve {
         let says = |name| node.get::<i64>(name) == Some(1);
         Ok(Convolving {
             threads: self.threads,
-            bias: says(BIAS),
-            norm: says(NORM).then(|| node.get::<f32>(EPSILON).unwrap_or_default()),
-            relu: says(RELU),
+            bias: says(Self::BIAS),
+            norm: says(Self::NORM).then(|| node.get::<f32>(Self::EPSILON).unwrap_or_default()),
+            relu: says(Self::RELU),
             ready: None,
         })
     }
 }
 
-struct Convolving {
+pub(super) struct Convolving {
     threads: usize,
     bias: bool,
     /// What is added to the variance.
@@ -156,11 +163,72 @@ impl Kernel for Convolving {
     }
 }
 
+/// [`Turning`] as an operator: a tensor of any number of axes, which come in another order.
+pub(super) struct Turn {
+    threads: usize,
+}
+
+impl Turn {
+    pub const NAME: &str = "Turn";
+    /// Which axis of the input each axis of the output is.
+    pub const ORDER: &str = "order";
+}
+
+impl Operator for Turn {
+    type Kernel<'attr> = Turner;
+
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [OperatorInput::required(TensorElementType::Float32)]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, node: &KernelContext<'attr>) -> ort::Result<Turner> {
+        let order = node
+            .get::<Vec<i64>>(Self::ORDER)
+            .ok_or_else(|| unfit("order"))?;
+        Ok(Turner {
+            threads: self.threads,
+            order: lengths(&order)?,
+        })
+    }
+}
+
+pub(super) struct Turner {
+    threads: usize,
+    order: Vec<usize>,
+}
+
+impl Kernel for Turner {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let input = context.input(0)?.ok_or_else(|| unfit("input"))?;
+        let (shape, values) = input.try_extract_tensor::<f32>()?;
+        let turning = Turning::new(&lengths(shape)?, &self.order).ok_or_else(|| unfit("input"))?;
+        let shape: Vec<i64> = turning.shape().map(|length| length as i64).collect();
+        let mut output = context.output(0, shape)?.ok_or_else(|| unfit("output"))?;
+        let (_, found) = output.try_extract_tensor_mut::<f32>()?;
+        let Some(part) = turning.part(self.threads) else {
+            return Ok(());
+        };
+        let parts: Vec<_> = found.chunks_mut(part).map(Mutex::new).collect();
+        context.par_for(parts.len(), parts.len(), &|n: usize| {
+            let mut found = parts[n].lock().unwrap_or_else(PoisonError::into_inner);
+            turning.turn(values, n * part, &mut found);
+        })
+    }
+}
+
 fn lengths(shape: &[i64]) -> ort::Result<Vec<usize>> {
     let length = |n: &i64| usize::try_from(*n).map_err(|_| unfit("shape"));
     shape.iter().map(length).collect()
 }
 
 fn unfit(what: &str) -> ort::Error {
-    ort::Error::new(format!("a convolution got other {what} than it can take"))
+    ort::Error::new(format!("an operator got other {what} than it can take"))
 }

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::card::{Channel, Input, Output, Weights};
-use super::channels::channels;
+use super::channels::{channels, values_in};
 use super::session::Session;
 use super::tiles::{rows, tiles};
 use super::{Modality, Prediction, Tensor, run_mirrored};
@@ -141,6 +141,16 @@ impl Refiner {
         &self.session
     }
 
+    /// What it wants to see.
+    pub fn input(&self) -> &Input {
+        &self.rule.input
+    }
+
+    /// The cells that it sees a scan in.
+    pub fn grid(&self, image: &Image) -> CoarseGrid {
+        CoarseGrid::over(&image.geometry, self.rule.input.cell_mm)
+    }
+
     /// Whether scans of a modality are looked at again.
     pub fn sees(&self, modality: Modality) -> bool {
         self.rule.modalities.contains(&modality)
@@ -153,7 +163,7 @@ impl Refiner {
         first: &Prediction,
         threshold: f32,
     ) -> Result<CoarseField> {
-        let grid = CoarseGrid::over(&image.geometry, self.rule.input.cell_mm);
+        let grid = self.grid(image);
         // What the first network said, where it was not sure, and what comes of it.
         let bytes = (2 * size_of::<f32>() + 1) as f64 * memory::voxels(grid.shape);
         memory::check(bytes, "the refined logits")?;
@@ -183,10 +193,17 @@ impl Refiner {
         let (bounds, grid) = said.grid.part(seen.start, seen.end, margin_mm(&rule.input));
         let tensor = Tensor::around(&grid, &rule.input);
         tensor.check_memory(&rule.input)?;
-        let piece = image.crop(&bounds);
-        let mut made = channels(&piece, &grid, &first.normalization, &rule.input);
+        let kept = first.finer.as_ref().filter(|kept| kept.grid == said.grid);
+        let mut made = match kept {
+            Some(kept) => kept.part(&seen, grid.clone()),
+            None => {
+                let piece = image.crop(&bounds);
+                channels(&piece, grid.clone(), &first.normalization, &rule.input)
+            }
+        };
         let logit = |logit: f32| logit.clamp(-rule.logit_most, rule.logit_most) / rule.logit_unit;
-        made.logit = Some(values_in(&seen, said).map(logit).collect());
+        let logits = values_in(&seen, &said.grid, &said.values);
+        made.logit = Some(logits.into_iter().map(logit).collect());
         let values = tensor.fill(&made, first.normalization.modality, &rule.input);
         let ends = (&rule.input, &rule.output);
         let (logits, _) = run_mirrored(&mut self.session, ends, &tensor, values)?;
@@ -217,15 +234,6 @@ fn margin_mm(input: &Input) -> f64 {
     let longest = abrupt.into_iter().chain(edge).fold(0.0, f64::max);
     // Runs and reaches are a few voxels at least, of axes finer than this.
     longest.max(2.0 * input.detail_below_mm)
-}
-
-/// The values of a field in a box.
-fn values_in<'a>(
-    cells: &BoundingBox,
-    field: &'a CoarseField,
-) -> impl Iterator<Item = f32> + use<'a> {
-    let rows = rows(cells, field.grid.shape);
-    rows.flat_map(|row| field.values[row].iter().copied())
 }
 
 #[cfg(test)]

@@ -1,39 +1,43 @@
-//! A model whose 3×3×3 convolutions are nodes of our own operator.
+//! A model whose 3×3×3 convolutions, and what turns blocks of cells into channels, are nodes of our own operators.
 //!
 //! What ONNX Runtime does with a convolution in three dimensions takes four times as many multiplications,
 //! and normalising the channels of each voxel takes it two transpositions. A node goes over where it has
 //! stride 1 and a zero around its input, and weights that are part of the model; what follows on it alone,
-//! channels that are normalised and negative values that are left out, goes with it. All others stay.
+//! channels that are normalised and negative values that are left out, goes with it. A transposition of six axes
+//! and more, for which ONNX Runtime moves number by number on one thread, goes over where its values are
+//! convolved next: so they are 32 bits wide. All others stay.
 //!
 //! # Source
 //! `onnx.proto` of ONNX 1.19 (messages and field numbers); the wire format of Protocol Buffers.
 
+mod graph;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use graph::{FLOAT, Fields, Graph, others, put_bytes, put_number, put_varint, texts};
+
 use super::onnx::{Field, Value};
-use super::operator;
+use super::operator::{self, Convolve, Turn};
 
 /// More weights than this many pairs of channels stay: four times as much is kept for each, and the layers
 /// that have more see few voxels.
 const MOST_PAIRS: u64 = 128 * 128;
 /// Fewer inputs than this stay: there is little to gain.
 const LEAST_INPUTS: u64 = 8;
-/// More nodes than any network has.
-const MOST_NODES: usize = 1 << 17;
-/// Data types of tensors.
-const FLOAT: u64 = 1;
-const HALF: u64 = 10;
 /// The channels of a voxel side by side, and back.
 const CHANNELS_LAST: [u64; 5] = [0, 2, 3, 4, 1];
 const CHANNELS_FIRST: [u64; 5] = [0, 4, 1, 2, 3];
+/// Axes of transpositions that go over.
+const TURNED_AXES: std::ops::RangeInclusive<usize> = 6..=16;
 /// What ONNX normalises with where nothing is said.
 const EPSILON: f32 = 1e-5;
 
-/// The model with our operator in it; `None` where there is nothing for it.
-pub(super) fn with_our_convolutions(model: &[u8]) -> Option<Vec<u8>> {
+/// The model with our operators in it; `None` where there is nothing for them.
+pub(super) fn with_our_operators(model: &[u8]) -> Option<Vec<u8>> {
     let bytes = graph_of(model)?;
-    let nodes = Graph::read(bytes)?.rewritten()?;
+    let graph = Graph::read(bytes)?;
+    let nodes = graph.rewritten()?;
     let others = |message| others(message).map(|(raw, _)| raw);
     let mut set = Vec::new();
     put_bytes(&mut set, 1, operator::DOMAIN.as_bytes());
@@ -51,7 +55,7 @@ pub(super) fn with_our_convolutions(model: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The graph of a model that does not know our operator yet; one that comes in parts is none.
+/// The graph of a model that does not know our operators yet; one that comes in parts is none.
 fn graph_of(model: &[u8]) -> Option<&[u8]> {
     let mut graph = None;
     for field in Fields(model) {
@@ -66,121 +70,41 @@ fn graph_of(model: &[u8]) -> Option<&[u8]> {
     graph
 }
 
-/// The fields of a message, each with the bytes that it was read from; `None` ends what cannot be read.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Option<(&'a [u8], Field<'a>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let before = self.0;
-        if before.is_empty() {
-            return None;
-        }
-        let Some(field) = Field::read(&mut self.0) else {
-            self.0 = &[];
-            return Some(None);
-        };
-        Some(Some((&before[..before.len() - self.0.len()], field)))
-    }
-}
-
-/// The fields of a message but those of one number.
-fn others((message, number): (&[u8], u64)) -> impl Iterator<Item = (&[u8], Field<'_>)> {
-    let fields = Fields(message).flatten();
-    fields.filter(move |(_, field)| field.number != number)
-}
-
-/// A graph's nodes and its tensors' shapes.
-struct Graph<'a> {
-    nodes: Vec<Node<'a>>,
-    /// Names and shapes of the tensors that are part of the model, as they are or widened.
-    constants: HashMap<&'a str, Vec<u64>>,
-    /// Names that are asked for.
-    outputs: HashSet<&'a str>,
-}
-
-struct Node<'a> {
-    raw: &'a [u8],
-    inputs: Vec<&'a str>,
-    outputs: Vec<&'a str>,
-    operator: &'a str,
-    attributes: HashMap<&'a str, Attribute>,
-}
-
-#[derive(Default)]
-struct Attribute {
-    float: Option<f32>,
-    number: Option<u64>,
-    numbers: Vec<u64>,
-    text: bool,
-}
-
 /// Nodes that become one of ours.
 struct Found<'a> {
     nodes: Vec<usize>,
     inputs: Vec<&'a str>,
     output: &'a str,
+    becomes: Ours<'a>,
+}
+
+/// The operator that nodes become, with its attributes.
+enum Ours<'a> {
+    Convolve(Convolution),
+    Turn { order: &'a [u64] },
+}
+
+#[derive(Default)]
+struct Convolution {
     bias: bool,
     norm: Option<f32>,
     relu: bool,
 }
 
-impl<'a> Graph<'a> {
-    fn read(bytes: &'a [u8]) -> Option<Self> {
-        let mut graph = Self {
-            nodes: Vec::new(),
-            constants: HashMap::new(),
-            outputs: HashSet::new(),
-        };
-        let (mut half, mut inputs) = (HashMap::new(), Vec::new());
-        for field in Fields(bytes) {
-            let (raw, Field { number, value }) = field?;
-            let Value::Bytes(message) = value else {
-                continue;
-            };
-            match number {
-                1 if graph.nodes.len() == MOST_NODES => return None,
-                1 => graph.nodes.push(Node::read(raw, message)?),
-                5 => {
-                    let (name, kind, shape) = read_tensor(message)?;
-                    match kind {
-                        FLOAT => graph.constants.insert(name, shape),
-                        HALF => half.insert(name, shape),
-                        _ => None,
-                    };
-                }
-                11 => inputs.extend(texts(message, 1)?),
-                12 => graph.outputs.extend(texts(message, 1)?),
-                _ => {}
-            }
-        }
-        // What a caller may replace is not constant.
-        for name in inputs {
-            graph.constants.remove(name);
-            half.remove(name);
-        }
-        for node in graph.nodes.iter().filter(|node| node.operator == "Cast") {
-            if let ([from], [to]) = (node.inputs.as_slice(), node.outputs.as_slice())
-                && let Some(shape) = half.get(from)
-                && node.number("to", 0) == FLOAT
-            {
-                graph.constants.insert(to, shape.clone());
-            }
-        }
-        Some(graph)
-    }
+/// Which nodes use a tensor.
+type Users<'a> = HashMap<&'a str, Vec<usize>>;
 
+impl<'a> Graph<'a> {
     /// The nodes as fields of the graph, ours among them; `None` where there are none of ours.
-    fn rewritten(&self) -> Option<Vec<Cow<'a, [u8]>>> {
-        let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
+    fn rewritten(&self) -> Option<Vec<Cow<'_, [u8]>>> {
+        let mut users = Users::new();
         for (n, node) in self.nodes.iter().enumerate() {
             for input in &node.inputs {
                 users.entry(input).or_default().push(n);
             }
         }
         let found: Vec<Found> = (0..self.nodes.len())
-            .filter_map(|n| self.find(n, &users))
+            .filter_map(|n| self.convolution(n, &users).or_else(|| self.turn(n, &users)))
             .collect();
         if found.is_empty() {
             return None;
@@ -203,8 +127,45 @@ impl<'a> Graph<'a> {
         Some(nodes)
     }
 
+    /// The node that alone uses a tensor, which nobody asks for.
+    fn next(&self, users: &Users, tensor: &str) -> Option<usize> {
+        let &[user] = users.get(tensor)?.as_slice() else {
+            return None;
+        };
+        (!self.outputs.contains(tensor)).then_some(user)
+    }
+
+    /// A transposition whose values are convolved next.
+    fn turn(&self, n: usize, users: &Users) -> Option<Found<'_>> {
+        let node = &self.nodes[n];
+        let order = node.numbers("perm");
+        if node.operator != "Transpose" || !TURNED_AXES.contains(&order.len()) {
+            return None;
+        }
+        let mut axes = order.to_vec();
+        axes.sort_unstable();
+        if !axes.iter().enumerate().all(|(n, axis)| *axis == n as u64) {
+            return None;
+        }
+        let (&input, &output) = (node.inputs.first()?, node.outputs.first()?);
+        let shaped = self.next(users, output).map(|n| &self.nodes[n]);
+        let shaped =
+            shaped.filter(|node| node.operator == "Reshape" && node.inputs[0] == output)?;
+        let convolved = self
+            .next(users, shaped.outputs.first()?)
+            .map(|n| &self.nodes[n]);
+        let convolved = convolved.filter(|node| node.operator == "Conv")?;
+        self.constants.get(convolved.inputs.get(1)?)?;
+        Some(Found {
+            nodes: vec![n],
+            inputs: vec![input],
+            output,
+            becomes: Ours::Turn { order },
+        })
+    }
+
     /// What begins with a convolution that can be ours.
-    fn find(&self, n: usize, users: &HashMap<&str, Vec<usize>>) -> Option<Found<'a>> {
+    fn convolution(&self, n: usize, users: &Users) -> Option<Found<'_>> {
         let node = &self.nodes[n];
         if node.operator != "Conv" || !node.is_plain() {
             return None;
@@ -224,42 +185,30 @@ impl<'a> Graph<'a> {
             nodes: vec![n],
             inputs: [input, weights].into_iter().chain(bias.copied()).collect(),
             output: node.outputs.first()?,
-            bias: bias.is_some(),
-            norm: None,
-            relu: false,
+            becomes: Ours::Convolve(Convolution::default()),
         };
-        // The node that alone uses an output.
-        let next = |output: &str| {
-            let &[user] = users.get(output)?.as_slice() else {
-                return None;
-            };
-            (!self.outputs.contains(output)).then_some(user)
-        };
-        self.take_norm(&mut found, outputs, next);
-        if let Some(n) = next(found.output) {
-            let node = &self.nodes[n];
-            if node.operator == "Relu" {
-                (found.output, found.relu) = (node.outputs.first()?, true);
-                found.nodes.push(n);
-            }
+        let next = |output: &str| self.next(users, output);
+        let norm = self.take_norm(&mut found, outputs, next);
+        let relu = next(found.output).filter(|n| self.nodes[*n].operator == "Relu");
+        if let Some(n) = relu {
+            found.output = self.nodes[n].outputs.first()?;
+            found.nodes.push(n);
         }
+        found.becomes = Ours::Convolve(Convolution {
+            bias: bias.is_some(),
+            norm,
+            relu: relu.is_some(),
+        });
         Some(found)
     }
 
-    /// Whether a tensor that is part of the model holds so many numbers in a row.
-    fn is_vector(&self, name: &str, length: u64) -> bool {
-        self.constants
-            .get(name)
-            .is_some_and(|shape| *shape == [length])
-    }
-
-    /// Takes what normalises the channels of each voxel, if that follows.
-    fn take_norm(
-        &self,
-        found: &mut Found<'a>,
+    /// Takes what normalises the channels of each voxel, if that follows; what is added to the variance.
+    fn take_norm<'b>(
+        &'b self,
+        found: &mut Found<'b>,
         channels: u64,
         next: impl Fn(&str) -> Option<usize>,
-    ) -> Option<()> {
+    ) -> Option<f32> {
         let is = |n: usize, name: &str| self.nodes[n].operator == name;
         let turns = |n: usize, order: [u64; 5]| {
             is(n, "Transpose") && self.nodes[n].numbers("perm") == order
@@ -284,78 +233,13 @@ impl<'a> Graph<'a> {
         if !last || node.outputs.len() > 1 || !known {
             return None;
         }
-        let epsilon = node.attributes.get("epsilon").and_then(|a| a.float);
-        found.norm = Some(epsilon.unwrap_or(EPSILON));
         found.inputs.extend([scale, shift]);
         found
             .nodes
             .extend(wide.into_iter().chain([there, norm, back]));
         found.output = self.nodes[back].outputs.first()?;
-        Some(())
-    }
-}
-
-impl<'a> Node<'a> {
-    /// Reads a node's message; `raw`: the field that holds it.
-    fn read(raw: &'a [u8], message: &'a [u8]) -> Option<Self> {
-        let onnx = |domain: &&str| domain.is_empty() || *domain == "ai.onnx";
-        let known = texts(message, 7)?.iter().all(onnx);
-        let operator = texts(message, 4)?.last().copied().filter(|_| known);
-        let mut attributes = HashMap::new();
-        for field in Fields(message) {
-            let (_, Field { number, value }) = field?;
-            if let (5, Value::Bytes(bytes)) = (number, value) {
-                let (name, attribute) = Attribute::read(bytes)?;
-                attributes.insert(name, attribute);
-            }
-        }
-        Some(Self {
-            raw,
-            inputs: texts(message, 1)?,
-            outputs: texts(message, 2)?,
-            operator: operator.unwrap_or_default(),
-            attributes,
-        })
-    }
-
-    fn number(&self, name: &str, otherwise: u64) -> u64 {
-        let attribute = self.attributes.get(name);
-        attribute.and_then(|a| a.number).unwrap_or(otherwise)
-    }
-
-    fn numbers(&self, name: &str) -> &[u64] {
-        self.attributes.get(name).map_or(&[], |a| &a.numbers)
-    }
-
-    /// Whether a convolution has stride 1 and a zero around its input.
-    fn is_plain(&self) -> bool {
-        let ones = |name: &str| self.numbers(name).iter().all(|n| *n == 1);
-        let padded = self.numbers("pads") == [1; 6];
-        // Which sort of padding is meant, where it is not told by `pads`.
-        let told = self.attributes.get("auto_pad").is_none_or(|a| !a.text);
-        padded && told && ones("strides") && ones("dilations") && self.number("group", 1) == 1
-    }
-}
-
-impl Attribute {
-    fn read(bytes: &[u8]) -> Option<(&str, Self)> {
-        let (mut name, mut attribute) = ("", Self::default());
-        for field in Fields(bytes) {
-            let (_, field) = field?;
-            match (field.number, field.value) {
-                (1, Value::Bytes(text)) => name = std::str::from_utf8(text).ok()?,
-                (2, Value::Bytes(float)) => {
-                    attribute.float = Some(f32::from_le_bytes(float.try_into().ok()?));
-                }
-                (3, Value::Number(number)) => attribute.number = Some(number),
-                (4, Value::Bytes(text)) => attribute.text = text != b"NOTSET",
-                (8, value) => value.add_numbers(&mut attribute.numbers)?,
-                // A graph of its own, which may use any name of this one.
-                (6 | 11, _) => return None,
-                _ => {}
-            }
-        }
-        Some((name, attribute))
+        let epsilon = node.attributes.get("epsilon").and_then(|a| a.float);
+        Some(epsilon.unwrap_or(EPSILON))
     }
 }
 
@@ -366,76 +250,43 @@ impl Found<'_> {
             put_bytes(&mut out, 1, input.as_bytes());
         }
         put_bytes(&mut out, 2, self.output.as_bytes());
-        put_bytes(&mut out, 4, operator::NAME.as_bytes());
-        let says = [
-            (operator::BIAS, self.bias),
-            (operator::NORM, self.norm.is_some()),
-            (operator::RELU, self.relu),
-        ];
-        for (name, yes) in says {
-            let mut attribute = Vec::new();
-            put_bytes(&mut attribute, 1, name.as_bytes());
-            put_number(&mut attribute, 3, u64::from(yes));
-            put_number(&mut attribute, 20, 2);
+        let (name, attributes) = match &self.becomes {
+            Ours::Convolve(convolution) => (Convolve::NAME, convolution.attributes()),
+            Ours::Turn { order } => (Turn::NAME, vec![attribute(Turn::ORDER, 8, 7, order)]),
+        };
+        put_bytes(&mut out, 4, name.as_bytes());
+        for attribute in attributes {
             put_bytes(&mut out, 5, &attribute);
         }
-        let mut attribute = Vec::new();
-        put_bytes(&mut attribute, 1, operator::EPSILON.as_bytes());
-        attribute.push(2 << 3 | 5);
-        attribute.extend(self.norm.unwrap_or_default().to_le_bytes());
-        put_number(&mut attribute, 20, 1);
-        put_bytes(&mut out, 5, &attribute);
         put_bytes(&mut out, 7, operator::DOMAIN.as_bytes());
         out
     }
 }
 
-/// A tensor's name, type and shape.
-fn read_tensor(bytes: &[u8]) -> Option<(&str, u64, Vec<u64>)> {
-    let (mut name, mut kind, mut shape) = ("", 0, Vec::new());
-    for field in Fields(bytes) {
-        let (_, field) = field?;
-        match (field.number, field.value) {
-            (1, value) => value.add_numbers(&mut shape)?,
-            (2, Value::Number(number)) => kind = number,
-            (8, Value::Bytes(text)) => name = std::str::from_utf8(text).ok()?,
-            _ => {}
-        }
+impl Convolution {
+    fn attributes(&self) -> Vec<Vec<u8>> {
+        let mut epsilon = Vec::new();
+        put_bytes(&mut epsilon, 1, Convolve::EPSILON.as_bytes());
+        epsilon.push(2 << 3 | 5);
+        epsilon.extend(self.norm.unwrap_or_default().to_le_bytes());
+        put_number(&mut epsilon, 20, 1);
+        let says = |name, yes| attribute(name, 3, 2, &[u64::from(yes)]);
+        vec![
+            says(Convolve::BIAS, self.bias),
+            says(Convolve::NORM, self.norm.is_some()),
+            says(Convolve::RELU, self.relu),
+            epsilon,
+        ]
     }
-    Some((name, kind, shape))
 }
 
-/// The texts in the fields of a number; `None` where the message cannot be read.
-fn texts(message: &[u8], wanted: u64) -> Option<Vec<&str>> {
-    let mut texts = Vec::new();
-    for field in Fields(message) {
-        let (_, Field { number, value }) = field?;
-        if let Value::Bytes(text) = value
-            && number == wanted
-        {
-            texts.push(std::str::from_utf8(text).ok()?);
-        }
-    }
-    Some(texts)
-}
-
-fn put_bytes(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
-    put_varint(out, number << 3 | 2);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
-    put_varint(out, number << 3);
-    put_varint(out, value);
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+/// An attribute of numbers: the field that holds them, and the type's own number.
+fn attribute(name: &str, field: u64, kind: u64, numbers: &[u64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_bytes(&mut out, 1, name.as_bytes());
+    numbers.iter().for_each(|n| put_number(&mut out, field, *n));
+    put_number(&mut out, 20, kind);
+    out
 }
 
 #[cfg(test)]

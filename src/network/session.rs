@@ -132,9 +132,9 @@ fn build(
                 .with_arena_allocator(false)
                 .build()])?;
     }
-    // Our convolutions run on processors alone.
+    // Our operators run on processors alone.
     let ours = (device == Device::Cpu && lanes::are_fast())
-        .then(|| rewrite::with_our_convolutions(weights))
+        .then(|| rewrite::with_our_operators(weights))
         .flatten();
     if ours.is_some() {
         builder = builder.with_operators(operator::domain(threads)?)?;

@@ -38,7 +38,7 @@ TILES = {
     "share": 0.5,
     "unsure_logit": 4.0,
     "around_cells": 6,
-    "tile_cells": 96,
+    "tile_cells": 128,
     "overlap_cells": 8,
 }
 """Where it is used; see `src/network/refinement.rs`."""

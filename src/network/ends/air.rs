@@ -9,16 +9,16 @@ use crate::network::card::AirEdgeRule;
 use crate::volume::Image;
 use crate::volume::coarse_grid::CoarseGrid;
 
-/// Mean abruptness of the ends of air about each cell, 0 where there are none; `i` fastest.
+/// Mean abruptness of the ends of air about each cell of some grids, 0 where there are none; `i` fastest.
 ///
 /// An end's abruptness is the change from the mean of the air to the next voxel over that to the mean of
 /// those behind it (see [`AirEdgeRule`]).
 pub(in crate::network) fn air_edge(
     image: &Image,
-    grid: &CoarseGrid,
+    grids: &[CoarseGrid],
     normalization: &Normalization,
     rule: &AirEdgeRule,
-) -> Vec<f32> {
+) -> Vec<Vec<f32>> {
     let reach = Reach {
         run_mm: rule.run_mm,
         reach_mm: rule.reach_mm,
@@ -28,7 +28,7 @@ pub(in crate::network) fn air_edge(
         normalization,
         rule,
     };
-    mean_abruptness(image, grid, &reach, &air, rule.prior)
+    mean_abruptness(image, grids, &reach, &air, rule.prior)
 }
 
 /// Air ends where brighter values come and stay.
@@ -42,6 +42,7 @@ impl Rule for Air<'_> {
         self.normalization.apply(slab);
     }
 
+    #[inline(always)]
     fn look(
         &self,
         line: Line,
@@ -66,6 +67,7 @@ impl Rule for Air<'_> {
 
 impl Air<'_> {
     /// Looks whether air has its last voxel at a step, and tissue lies beyond in the way of `by` (±1).
+    #[inline(always)]
     fn look_at(
         &self,
         line: Line,
@@ -97,11 +99,13 @@ impl Air<'_> {
     }
 
     /// Whether air may end at a voxel of which the second beyond is this bright.
+    #[inline(always)]
     fn may_end(&self, air: f32, second: f32) -> bool {
         // Both are asked, so that several voxels can be asked at once.
         (second > self.rule.tissue_least) & (air < self.rule.share * second)
     }
 
+    #[inline(always)]
     fn any_end(&self, air: &[f32], second: &[f32]) -> bool {
         let pairs = air.iter().zip(second);
         let ends = pairs.map(|(&air, &second)| u32::from(self.may_end(air, second)));

@@ -7,18 +7,23 @@ use crate::network::card::AbruptRule;
 use crate::volume::Image;
 use crate::volume::coarse_grid::CoarseGrid;
 
-/// Mean abruptness of the ends of constants about each cell, 0 where there are none; `i` fastest.
+/// Mean abruptness of the ends of constants about each cell of some grids, 0 where there are none; `i`
+/// fastest.
 ///
 /// An end's abruptness is the change from the constant to the next voxel over the mean change to those
 /// behind it (see [`AbruptRule`]).
-pub(in crate::network) fn abrupt(image: &Image, grid: &CoarseGrid, rule: &AbruptRule) -> Vec<f32> {
+pub(in crate::network) fn abrupt(
+    image: &Image,
+    grids: &[CoarseGrid],
+    rule: &AbruptRule,
+) -> Vec<Vec<f32>> {
     let reach = Reach {
         run_mm: rule.run_mm,
         reach_mm: rule.reach_mm,
         below_mm: rule.below_mm,
     };
     let constant = Constant { most: rule.most };
-    mean_abruptness(image, grid, &reach, &constant, rule.prior)
+    mean_abruptness(image, grids, &reach, &constant, rule.prior)
 }
 
 /// A constant ends where another value comes; abruptness is clipped to [0, `most`].
@@ -30,6 +35,7 @@ impl Rule for Constant {
     fn prepare(&self, _: &mut [f32]) {}
 
     /// The room holds, of each line, the voxels up to the step before that hold one value.
+    #[inline(always)]
     fn look(
         &self,
         line: Line,
@@ -68,6 +74,7 @@ impl Rule for Constant {
 
 impl Line {
     /// Whether a constant that lasts long enough begins or ends at a step, on any of some lines.
+    #[inline(always)]
     fn any_end(&self, before: &[f32], here: &[f32], same: &[u32]) -> bool {
         let run = self.run as u32;
         let mut any = false;

@@ -34,15 +34,15 @@ fn message(field: Field<'_>) -> Option<&[u8]> {
 #[test]
 fn every_large_convolution_of_a_shipped_network_is_ours_with_its_norm() {
     for model in SHIPPED {
-        let found = with_our_convolutions(model).unwrap();
+        let found = with_our_operators(model).unwrap();
         let norms = count(model, "LayerNormalization");
         // The last convolution has none.
-        assert_eq!(count(&found, operator::NAME), norms + 1);
+        assert_eq!(count(&found, Convolve::NAME), norms + 1);
         assert_eq!(count(&found, "LayerNormalization"), 0);
         assert_eq!(count(model, "Conv") - count(&found, "Conv"), norms + 1);
         assert!(count(&found, "Relu") < count(model, "Relu"));
         // Once more, there is nothing left.
-        assert!(with_our_convolutions(&found).is_none());
+        assert!(with_our_operators(&found).is_none());
     }
 }
 
@@ -66,12 +66,12 @@ fn a_network_says_the_same_with_them() {
 
 #[test]
 fn what_is_no_model_or_has_nothing_for_us_stays_as_it_is() {
-    assert!(with_our_convolutions(b"Dear Sir or Madam").is_none());
-    assert!(with_our_convolutions(&[]).is_none());
+    assert!(with_our_operators(b"Dear Sir or Madam").is_none());
+    assert!(with_our_operators(&[]).is_none());
     let small = include_bytes!("../../../tests/data/models/foreground/model.onnx");
-    assert!(with_our_convolutions(small).is_none());
+    assert!(with_our_operators(small).is_none());
     let cut = &SHIPPED[0][..SHIPPED[0].len() / 2];
-    assert!(with_our_convolutions(cut).is_none());
+    assert!(with_our_operators(cut).is_none());
 }
 
 /// A message out of fields that hold bytes.
@@ -133,7 +133,7 @@ const WEIGHTS: [u64; 5] = [4, 8, 3, 3, 3];
 fn a_convolution_of_another_sort_stays() {
     let ours = |attributes: &[Vec<u8>], weights: &[u64]| {
         let model = model(attributes, weights, &[], &["y"]);
-        with_our_convolutions(&model).is_some_and(|found| count(&found, operator::NAME) == 1)
+        with_our_operators(&model).is_some_and(|found| count(&found, Convolve::NAME) == 1)
     };
     assert!(ours(&[], &WEIGHTS));
     assert!(ours(
@@ -183,7 +183,7 @@ fn only_what_follows_on_a_convolution_alone_goes_with_it() {
         ]
     };
     let left = |after: &[Vec<u8>], outputs: &[&str]| {
-        let found = with_our_convolutions(&model(&[], &WEIGHTS, after, outputs)).unwrap();
+        let found = with_our_operators(&model(&[], &WEIGHTS, after, outputs)).unwrap();
         ["Conv", "Transpose", "LayerNormalization", "Relu"].map(|name| count(&found, name))
     };
     assert_eq!(left(&after(4), &["z"]), [0, 0, 0, 0]);
@@ -194,8 +194,8 @@ fn only_what_follows_on_a_convolution_alone_goes_with_it() {
     let twice = [&after(4)[..], &[node("Relu", &["y"], "v", &[])]].concat();
     assert_eq!(left(&twice, &["z", "v"]), [0, 2, 1, 2]);
     // What else a model says stays, and it is not rewritten twice.
-    let found = with_our_convolutions(&model(&[], &WEIGHTS, &after(4), &["z"])).unwrap();
-    assert!(with_our_convolutions(&found).is_none());
+    let found = with_our_operators(&model(&[], &WEIGHTS, &after(4), &["z"])).unwrap();
+    assert!(with_our_operators(&found).is_none());
 }
 
 /// An input or output of floats with five axes of any length.
@@ -239,7 +239,7 @@ fn several_tensors_at_once_and_a_bias_come_out_as_from_onnx_runtime() {
     let mut set = Vec::new();
     put_number(&mut set, 2, 17);
     put_bytes(&mut model, 8, &set);
-    assert!(with_our_convolutions(&model).is_some());
+    assert!(with_our_operators(&model).is_some());
     let shape = [2, 8, 5, 9, 11];
     let values: Vec<f32> = (0..shape.iter().product())
         .map(|n: usize| (n as f32 * 0.37).cos())
