@@ -5,6 +5,8 @@
 
 use rayon::prelude::*;
 
+use crate::lanes::{self, Lanes, Task};
+
 pub mod bounding_box;
 pub mod canonical;
 pub mod coarse_grid;
@@ -150,6 +152,23 @@ impl<T: Copy + Into<f32> + Ord + Send + Sync> Scaled<T> {
     }
 }
 
+/// Makes stored values real, with the processor's widest registers.
+struct Reading<'a, T> {
+    stored: &'a [T],
+    slope: f32,
+    intercept: f32,
+    run: &'a mut [f32],
+}
+
+impl<T: Copy + Into<f32>> Task for Reading<'_, T> {
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        for (value, &stored) in self.run.iter_mut().zip(self.stored) {
+            *value = self.slope * stored.into() + self.intercept;
+        }
+    }
+}
+
 impl<T: Copy + Into<f32>> Scaled<T> {
     /// Real value of a stored one.
     pub fn real(&self, stored: T) -> f32 {
@@ -157,9 +176,13 @@ impl<T: Copy + Into<f32>> Scaled<T> {
     }
 
     fn read(&self, range: std::ops::Range<usize>, run: &mut [f32]) {
-        for (value, &stored) in run.iter_mut().zip(&self.stored[range]) {
-            *value = self.real(stored);
-        }
+        let stored = &self.stored[range];
+        lanes::run(Reading {
+            stored,
+            slope: self.slope,
+            intercept: self.intercept,
+            run,
+        });
     }
 }
 

@@ -244,6 +244,7 @@ impl<'a> PlaneMaker<'a> {
         }
     }
 
+    #[inline(always)]
     fn read(&self, k: usize, plane: &mut Plane) {
         let [ni, nj, _] = self.image.shape();
         plane.real.resize(ni * nj, 0.0);

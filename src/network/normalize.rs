@@ -88,6 +88,7 @@ impl Normalization {
     }
 
     /// Normalises values in place.
+    #[inline(always)]
     pub fn apply(&self, values: &mut [f32]) {
         for value in values {
             *value = ((*value - self.low) * self.scale).clamp(0.0, self.high);

@@ -5,6 +5,8 @@
 //! measured in the local contrast between tissue and air. Far from the surface the logit outweighs
 //! any intensity, so that lungs stay in and the table stays out.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::components::{Components, Connectivity, Piece};
@@ -121,6 +123,37 @@ impl<'a> Scores<'a> {
 
     /// Turns the score of every voxel into a value of the result.
     pub fn map<T: Copy + Default + Send>(&self, value: impl Fn(f32) -> T + Sync) -> Volume<T> {
+        self.rows(|row, rows, work| {
+            for run in rows.along_i.runs() {
+                self.score(&run, rows, work);
+                let scores = work.score[run.1.clone()].iter();
+                let values = row[run.1].iter_mut().zip(scores);
+                values.for_each(|(v, &s)| *v = value(s));
+            }
+        })
+    }
+
+    /// The voxels that are inside: [`Scores::map`] with less work where the logits alone decide.
+    pub fn mask(&self) -> Mask {
+        self.rows(|row, rows, work| {
+            for run in rows.along_i.runs() {
+                let row = &mut row[run.1.clone()];
+                if let Some(inside) = self.decided(work.between(run.0)) {
+                    row.fill(u8::from(inside));
+                    continue;
+                }
+                self.score(&run, rows, work);
+                let values = row.iter_mut().zip(&work.score[run.1]);
+                values.for_each(|(v, &s)| *v = u8::from(s > 0.0));
+            }
+        })
+    }
+
+    /// Fills a volume row by row: `fill` gets what scores of that row are made of.
+    fn rows<T: Copy + Default + Send>(
+        &self,
+        fill: impl Fn(&mut [T], &Rows, &mut Work) + Sync,
+    ) -> Volume<T> {
         let [ni, nj, nk] = self.image.shape();
         let mut voxels = vec![T::default(); ni * nj * nk];
         let rows = Rows {
@@ -134,10 +167,8 @@ impl<'a> Scores<'a> {
             .for_each(|(k, plane)| {
                 let mut work = self.work(&rows, ni);
                 for (j, row) in plane.chunks_mut(ni).enumerate() {
-                    self.score_row(j, k, &rows, &mut work);
-                    row.iter_mut()
-                        .zip(&work.score)
-                        .for_each(|(v, &s)| *v = value(s));
+                    self.prepare(j, k, &rows, &mut work);
+                    fill(row, &rows, &mut work);
                 }
             });
         Volume {
@@ -146,43 +177,53 @@ impl<'a> Scores<'a> {
         }
     }
 
-    fn score_row(&self, j: usize, k: usize, rows: &Rows, work: &mut Work) {
-        rows.logits.read(j, k, &mut work.logits);
-        // The contrast cannot turn the sign of a logit beyond this.
+    /// On which side all voxels between two cells lie, where the contrast cannot turn the logit's sign.
+    fn decided(&self, between: [f32; 2]) -> Option<bool> {
         let open = (CONTRAST_LIMIT / self.weighing.logit_weight).min(self.weighing.band_logit);
-        let decided =
-            |pair: &[f32]| pair.iter().all(|l| *l > open) || pair.iter().all(|l| *l < -open);
-        let all_decided = decided(&work.logits);
-        if !all_decided {
-            if let Some(contrast) = &rows.contrast {
-                contrast.read(j, k, &mut work.coarse, &mut work.contrast);
-            }
-            let [ni, nj, _] = self.image.shape();
-            self.image
-                .samples
-                .read_run(ni * (j + nj * k), &mut work.intensity);
-            (self.normalize)(&mut work.intensity);
+        if between.iter().all(|l| *l > open) {
+            return Some(true);
         }
-        for (cell, run) in rows.along_i.runs() {
-            let upper = (cell + 1).min(work.logits.len() - 1);
-            let between = |field: &[f32]| (field[cell], field[upper] - field[cell]);
-            let logit = between(&work.logits);
-            let contrast = (!all_decided && !decided(&work.logits[cell..=upper]))
-                .then(|| work.contrast.each_ref().map(|field| between(field)));
-            for i in run {
-                let share = rows.along_i.place(i).1;
-                let l = logit.0 + share * logit.1;
-                let mut score = self.weighing.logit_weight * l;
-                if let Some([slope, threshold]) = contrast
-                    && l.abs() < self.weighing.band_logit
-                {
-                    let slope = slope.0 + share * slope.1;
-                    let threshold = threshold.0 + share * threshold.1;
-                    score += (slope * work.intensity[i] - threshold)
-                        .clamp(-CONTRAST_LIMIT, CONTRAST_LIMIT);
-                }
-                work.score[i] = score;
+        between.iter().all(|l| *l < -open).then_some(false)
+    }
+
+    /// Reads what the scores of a row are made of; intensities and contrast where they may matter.
+    fn prepare(&self, j: usize, k: usize, rows: &Rows, work: &mut Work) {
+        rows.logits.read(j, k, &mut work.logits);
+        let first = self.decided([work.logits[0]; 2]);
+        let same = |logit: &f32| first.is_some() && self.decided([*logit; 2]) == first;
+        work.all_decided = work.logits.iter().all(same);
+        if work.all_decided {
+            return;
+        }
+        if let Some(contrast) = &rows.contrast {
+            contrast.read(j, k, &mut work.coarse, &mut work.contrast);
+        }
+        let [ni, nj, _] = self.image.shape();
+        let start = ni * (j + nj * k);
+        self.image.samples.read_run(start, &mut work.intensity);
+        (self.normalize)(&mut work.intensity);
+    }
+
+    /// Scores a run of voxels between two cells.
+    fn score(&self, (cell, run): &(usize, Range<usize>), rows: &Rows, work: &mut Work) {
+        let upper = (cell + 1).min(work.logits.len() - 1);
+        let between = |field: &[f32]| (field[*cell], field[upper] - field[*cell]);
+        let logit = between(&work.logits);
+        let open = !work.all_decided && self.decided(work.between(*cell)).is_none();
+        let contrast = open.then(|| work.contrast.each_ref().map(|field| between(field)));
+        for i in run.clone() {
+            let share = rows.along_i.place(i).1;
+            let l = logit.0 + share * logit.1;
+            let mut score = self.weighing.logit_weight * l;
+            if let Some([slope, threshold]) = contrast
+                && l.abs() < self.weighing.band_logit
+            {
+                let slope = slope.0 + share * slope.1;
+                let threshold = threshold.0 + share * threshold.1;
+                score +=
+                    (slope * work.intensity[i] - threshold).clamp(-CONTRAST_LIMIT, CONTRAST_LIMIT);
             }
+            work.score[i] = score;
         }
     }
 }
@@ -224,7 +265,7 @@ fn likely(logits: &CoarseField, shape: Shape) -> PackedMask {
     let make = || vec![0.0; logits.grid.shape[0]];
     PackedMask::of_rows(shape, make, |cells, [j, k], row| {
         rows.read(j, k, cells);
-        along_i.map(cells, row, |logit| u8::from(logit > 0.0));
+        along_i.above_zero(cells, row);
     })
 }
 
@@ -278,6 +319,18 @@ struct Work {
     coarse: Vec<f32>,
     intensity: Vec<f32>,
     score: Vec<f32>,
+    /// Whether the logits decide the whole row, so that intensities and contrast were not read.
+    all_decided: bool,
+}
+
+impl Work {
+    /// The logits of a cell and of the next.
+    fn between(&self, cell: usize) -> [f32; 2] {
+        [
+            self.logits[cell],
+            self.logits[(cell + 1).min(self.logits.len() - 1)],
+        ]
+    }
 }
 
 impl Scores<'_> {
@@ -293,6 +346,7 @@ impl Scores<'_> {
             coarse: vec![0.0; rows.contrast.as_ref().map_or(0, |rows| rows.cells)],
             intensity: vec![0.0; voxels],
             score: vec![0.0; voxels],
+            all_decided: false,
         }
     }
 }

@@ -342,10 +342,10 @@ impl Foreground {
 
     /// A value for every voxel, from its score: above 0 is inside. Where nothing was measured,
     /// nothing is.
-    fn map<T: Copy + Default + Send>(
+    fn scored<T: Copy + Default>(
         &self,
         image: &Image,
-        value: impl Fn(f32) -> T + Sync,
+        of: impl FnOnce(&Scores) -> Volume<T>,
     ) -> Volume<T> {
         let normalization: &Normalization = &self.prediction.normalization;
         if normalization.constant {
@@ -356,11 +356,17 @@ impl Foreground {
         }
         let normalize = |values: &mut [f32]| normalization.apply(values);
         let (logits, level) = (self.logits(), self.level());
-        Scores::new(image, &normalize, logits, level, self.weighing()).map(value)
+        of(&Scores::new(
+            image,
+            &normalize,
+            logits,
+            level,
+            self.weighing(),
+        ))
     }
 
     fn mask(&self, image: &Image) -> Mask {
-        let mut mask = self.map(image, |score| u8::from(score > 0.0));
+        let mut mask = self.scored(image, |scores| scores.mask());
         settle_pieces(&mut mask, self.logits());
         if let (Some(means), Some(skin)) = (&self.means, &self.boundary.skin) {
             // Cavities must not be taken for air outside.
@@ -383,6 +389,6 @@ impl Foreground {
     fn probability(&self, image: &Image) -> Image {
         let temperature = self.boundary.temperature;
         let per_mille = |score: f32| (1000.0 / (1.0 + (-score / temperature).exp())).round() as i16;
-        Image::of_thousandths(self.map(image, per_mille))
+        Image::of_thousandths(self.scored(image, |scores| scores.map(per_mille)))
     }
 }

@@ -3,6 +3,8 @@
 //! Going there averages with a triangle (noise is averaged, not aliased), coming back interpolates
 //! linearly. Obliquity plays no part: cells follow i, j, k, so a turned header changes nothing.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::geometry::{Geometry, Shape};
@@ -34,7 +36,11 @@ pub struct Stretch {
 
 /// For each voxel along one axis: the lower of the two cells it lies between, and how far (0 to 1)
 /// it is on the way to the upper one.
-pub struct Between(Vec<(usize, f32)>);
+pub struct Between {
+    places: Vec<(usize, f32)>,
+    /// Runs of voxels that lie between the same two cells, and the lower one of these.
+    runs: Vec<(usize, Range<usize>)>,
+}
 
 impl CoarseGrid {
     /// Lays cells over a grid, as many as cover its field of view.
@@ -134,7 +140,7 @@ impl CoarseGrid {
             let lower = (cell.floor() as usize).min(last.saturating_sub(1));
             (lower, (cell - lower as f64) as f32)
         };
-        Between((0..other.shape[axis]).map(place).collect())
+        Between::of((0..other.shape[axis]).map(place).collect())
     }
 
     /// Places of voxels between cells along one axis; beyond the outermost centres the edge's value
@@ -146,7 +152,7 @@ impl CoarseGrid {
             let lower = (cell.floor() as usize).min(last.saturating_sub(1));
             (lower, (cell - lower as f64) as f32)
         };
-        Between((0..self.fine[axis]).map(place).collect())
+        Between::of((0..self.fine[axis]).map(place).collect())
     }
 }
 
@@ -166,14 +172,26 @@ impl Averaging {
 }
 
 impl Between {
+    fn of(places: Vec<(usize, f32)>) -> Self {
+        let mut start = 0;
+        let runs = places.chunk_by(|a, b| a.0 == b.0).map(|run| {
+            start += run.len();
+            (run[0].0, start - run.len()..start)
+        });
+        Self {
+            runs: runs.collect(),
+            places,
+        }
+    }
+
     /// Where a voxel lies: the lower cell and the share of the upper one.
     pub fn place(&self, voxel: usize) -> (usize, f32) {
-        self.0[voxel]
+        self.places[voxel]
     }
 
     /// Values at all places, from those of the cells.
     pub fn read(&self, cells: &[f32], values: &mut [f32]) {
-        for (value, &(low, share)) in values.iter_mut().zip(&self.0) {
+        for (value, &(low, share)) in values.iter_mut().zip(&self.places) {
             let high = (low + 1).min(cells.len() - 1);
             *value = cells[low] + share * (cells[high] - cells[low]);
         }
@@ -181,24 +199,41 @@ impl Between {
 
     /// What a function makes of the values at all places, from those of the cells.
     pub fn map<T>(&self, cells: &[f32], places: &mut [T], value: impl Fn(f32) -> T) {
-        for (cell, run) in self.runs() {
-            let (low, high) = (cells[cell], cells[(cell + 1).min(cells.len() - 1)]);
-            for i in run {
-                places[i] = value(low + self.place(i).1 * (high - low));
+        for (cell, run) in &self.runs {
+            let [low, high] = self.ends(*cell, cells);
+            for (to, (_, share)) in places[run.clone()]
+                .iter_mut()
+                .zip(&self.places[run.clone()])
+            {
+                *to = value(low + share * (high - low));
             }
         }
     }
 
+    /// 1 at each place whose value is above 0, else 0, from the values of the cells.
+    pub fn above_zero(&self, cells: &[f32], places: &mut [u8]) {
+        for (cell, run) in &self.runs {
+            let [low, high] = self.ends(*cell, cells);
+            let places = &mut places[run.clone()];
+            // Between two cells of one side there is nothing of the other.
+            if (low > 0.0) == (high > 0.0) {
+                places.fill(u8::from(low > 0.0));
+                continue;
+            }
+            for (to, (_, share)) in places.iter_mut().zip(&self.places[run.clone()]) {
+                *to = u8::from(low + share * (high - low) > 0.0);
+            }
+        }
+    }
+
+    /// The values of a cell and of the next.
+    fn ends(&self, cell: usize, cells: &[f32]) -> [f32; 2] {
+        [cells[cell], cells[(cell + 1).min(cells.len() - 1)]]
+    }
+
     /// Runs of voxels that lie between the same two cells: `(lower cell, voxels)`.
-    pub fn runs(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> + '_ {
-        let mut start = 0;
-        std::iter::from_fn(move || {
-            let &(cell, _) = self.0.get(start)?;
-            let length = self.0[start..].iter().take_while(|p| p.0 == cell).count();
-            let run = start..start + length;
-            start += length;
-            Some((cell, run))
-        })
+    pub fn runs(&self) -> impl Iterator<Item = (usize, Range<usize>)> + '_ {
+        self.runs.iter().cloned()
     }
 }
 
