@@ -178,7 +178,8 @@ fn remove_busy(path: &Path) {
     }
 }
 
-const TRIES: usize = 500;
+/// Five seconds in all: a busy disk may take one to make a folder, whose maker has the list meanwhile.
+const TRIES: usize = 2500;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Removes drafts in a folder that no process is writing any more. What cannot be told or removed stays.

@@ -414,3 +414,6 @@ fn add_second_difference(x: &[f32], low: &[f32], high: &[f32], share: f32, sum: 
         *sum += share * (2.0 * x - low - high).abs();
     }
 }
+
+#[cfg(test)]
+mod tests;

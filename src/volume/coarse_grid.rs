@@ -457,6 +457,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_above_zero_between_cells_is_what_their_interpolation_says() {
+        let cells = CoarseGrid::over(&grid([50, 1, 7], [0.9, 1.0, 5.0]), 4.0);
+        for axis in 0..3 {
+            let between = cells.between(axis);
+            let values: Vec<f32> = (0..cells.shape[axis])
+                .map(|n| [2.0, 1.0, -3.0, 0.0, 0.0, 5.0, -0.5][n % 7])
+                .collect();
+            let mut expected = vec![0; cells.fine_shape()[axis]];
+            let mut found = expected.clone();
+            between.map(&values, &mut expected, |value| u8::from(value > 0.0));
+            between.above_zero(&values, &mut found);
+            assert_eq!(found, expected, "{axis}");
+        }
+    }
+
+    #[test]
     fn runs_between_cells_cover_every_voxel_once() {
         let cells = CoarseGrid::over(&grid([50, 1, 7], [0.9, 1.0, 5.0]), 4.0);
         for axis in 0..3 {

@@ -76,6 +76,11 @@ fn wrong_voxels_on(geometry: Geometry, absolute: Option<Level>, gain: f32, cell_
     let keep = |_: &mut [f32]| {};
     let scores = Scores::new(&ball, &keep, &logits, level, weighing);
     let mask = scores.map(|score| score > 0.0);
+    let same = mask.voxels.iter().zip(scores.mask().voxels);
+    assert!(
+        same.into_iter()
+            .all(|(inside, voxel)| u8::from(*inside) == voxel)
+    );
     let [ni, nj, _] = geometry.shape;
     let differs = |(n, inside): (usize, &bool)| {
         let index = [n % ni, n / ni % nj, n / ni / nj];
