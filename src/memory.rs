@@ -12,26 +12,30 @@ const SMALL: f64 = 64e6;
 
 /// Tells the C library to keep memory for what comes next: a scan goes through buffers of megabytes, one after
 /// the other. By itself it gives each back to the kernel, which has to fill the next one with zeros page by page,
-/// and lets each thread grow a heap of its own by a call of the kernel for every buffer.
+/// and lets each thread grow a heap of its own by a call of the kernel for every buffer. Where the library is not
+/// GNU's, nothing is done.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn keep_pages() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    /// Larger buffers are mapped for themselves, and given back at once [bytes].
+    const MAPPED_FROM: i32 = 32 << 20;
+    /// More than this is given back where it is free at the heap's end [bytes].
+    const KEPT: i32 = 128 << 20;
+    /// What the heap grows by beside what is asked for [bytes].
+    const GROWN_BY: i32 = 16 << 20;
     for (which, value) in [
         (libc::M_ARENA_MAX, 1),
         (libc::M_MMAP_THRESHOLD, MAPPED_FROM),
         (libc::M_TRIM_THRESHOLD, KEPT),
         (libc::M_TOP_PAD, GROWN_BY),
     ] {
-        // SAFETY: sets a number; what the library does not know it leaves alone.
+        // SAFETY: sets a number, while there is one thread.
         unsafe { libc::mallopt(which, value) };
     }
 }
 
-/// Larger buffers are mapped for themselves, and given back at once [bytes].
-const MAPPED_FROM: i32 = 32 << 20;
-/// More than this is given back where it is free at the heap's end [bytes].
-const KEPT: i32 = 256 << 20;
-/// What the heap grows by beside what is asked for [bytes].
-const GROWN_BY: i32 = 16 << 20;
+/// Does nothing: the C library is not GNU's.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn keep_pages() {}
 
 /// Refuses what does not fit into the memory that is free; `what` needs it.
 ///

@@ -270,6 +270,12 @@ impl Input {
             && rules(self) == rules(other)
     }
 
+    /// Whether the rules for ends agree, used or not: a refinement may use what its network does not.
+    pub fn has_ends_of(&self, other: &Self) -> bool {
+        agree(self.abrupt.as_ref(), other.abrupt.as_ref())
+            && agree(self.air_edge.as_ref(), other.air_edge.as_ref())
+    }
+
     /// How the channel «abrupt» is made; `None` where there is none.
     pub fn abrupt_rule(&self) -> Option<&AbruptRule> {
         let rule = self.abrupt.as_ref();

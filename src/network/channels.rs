@@ -109,17 +109,33 @@ pub(super) fn complete(
     normalization: &Normalization,
     input: &Input,
 ) {
-    let lacks_abrupt = all.iter().any(|channels| channels.abrupt.is_none());
-    if let (true, Some(rule)) = (lacks_abrupt, input.abrupt_rule()) {
-        let made = abrupt(image, &grids(all), rule);
-        let each = all.iter_mut().zip(made);
-        each.for_each(|(channels, made)| channels.abrupt = Some(made));
+    if let Some(rule) = input.abrupt_rule() {
+        fill_in(
+            all,
+            |lacking| &mut lacking.abrupt,
+            |grids| abrupt(image, grids, rule),
+        );
     }
-    let lacks_edge = all.iter().any(|channels| channels.air_edge.is_none());
-    if let (true, Some(rule)) = (lacks_edge, input.air_edge_rule()) {
-        let made = air_edge(image, &grids(all), normalization, rule);
-        let each = all.iter_mut().zip(made);
-        each.for_each(|(channels, made)| channels.air_edge = Some(made));
+    if let Some(rule) = input.air_edge_rule() {
+        let make = |grids: &[CoarseGrid]| air_edge(image, grids, normalization, rule);
+        fill_in(all, |lacking| &mut lacking.air_edge, make);
+    }
+}
+
+/// Makes a channel on the grids that lack it.
+fn fill_in(
+    all: &mut [&mut Channels],
+    field: impl Fn(&mut Channels) -> &mut Option<Vec<f32>>,
+    make: impl FnOnce(&[CoarseGrid]) -> Vec<Vec<f32>>,
+) {
+    let mut lacking: Vec<&mut Channels> = all.iter_mut().map(|channels| &mut **channels).collect();
+    lacking.retain_mut(|channels| field(channels).is_none());
+    if lacking.is_empty() {
+        return;
+    }
+    let made = make(&grids(&lacking));
+    for (channels, made) in lacking.into_iter().zip(made) {
+        *field(channels) = Some(made);
     }
 }
 
@@ -129,6 +145,8 @@ fn grids(all: &[&mut Channels]) -> Vec<CoarseGrid> {
 
 /// Planes that are worked on before their sums are put into cells; bounds the memory of a long scan.
 const PLANES_AT_ONCE: usize = 64;
+/// Fewer where they have more values than this, as those of a slab of huge voxels may.
+const VALUES_AT_ONCE: usize = 1 << 24;
 /// Planes that a thread makes one after the other: each is read once, for itself and for its neighbours.
 const RUN: usize = 4;
 /// Intensity, flat and second difference.
@@ -147,31 +165,38 @@ fn make_plain(
         .map(|channels| vec![0.0; FIELDS * channels.grid.cell_count()])
         .collect();
     let planes: Vec<usize> = (0..image.shape()[2]).collect();
-    for some in planes.chunks(PLANES_AT_ONCE) {
+    let size = |channels: &Channels| FIELDS * channels.grid.shape[0] * channels.grid.shape[1];
+    let values: usize = all.iter().map(|channels| size(channels)).sum();
+    let at_once = (VALUES_AT_ONCE / values.max(1)).clamp(1, PLANES_AT_ONCE);
+    for some in planes.chunks(at_once) {
         let runs = some.par_chunks(RUN);
         let made = runs.map_init(Work::default, |work, run| maker.make(run, work));
         let made: Vec<Vec<Vec<f32>>> = made.collect();
         for (n, (sums, channels)) in sums.iter_mut().zip(&*all).enumerate() {
-            let [mi, mj, _] = channels.grid.shape;
-            let size = FIELDS * mi * mj;
-            let along_k = channels.grid.averaging(2);
-            let cells = sums.par_chunks_mut(size).zip(along_k.cells());
-            cells.for_each(|(cell, stretch)| {
-                let made = made.iter().flat_map(|run| run[n].chunks(size));
-                for (plane, k) in made.zip(some) {
-                    let weight = k.checked_sub(stretch.start);
-                    let weight = weight.and_then(|n| stretch.weights.get(n));
-                    if let Some(&weight) = weight {
-                        let values = cell.iter_mut().zip(plane);
-                        values.for_each(|(c, p)| *c += weight * p);
-                    }
-                }
-            });
+            let size = size(channels);
+            let planes = made.iter().flat_map(|run| run[n].chunks(size));
+            let planes: Vec<_> = some.iter().copied().zip(planes).collect();
+            add_along_k(&planes, &channels.grid.averaging(2), size, sums);
         }
     }
     for (channels, sums) in all.iter_mut().zip(sums) {
         channels.take(&sums, input);
     }
+}
+
+/// Adds planes of voxels, whose numbers are given, to planes of cells of `size` values.
+fn add_along_k(planes: &[(usize, &[f32])], along_k: &Averaging, size: usize, sums: &mut [f32]) {
+    let cells = sums.par_chunks_mut(size).zip(along_k.cells());
+    cells.for_each(|(cell, stretch)| {
+        for (k, plane) in planes {
+            let weight = k.checked_sub(stretch.start);
+            let weight = weight.and_then(|n| stretch.weights.get(n));
+            if let Some(&weight) = weight {
+                let values = cell.iter_mut().zip(*plane);
+                values.for_each(|(sum, value)| *sum += weight * value);
+            }
+        }
+    });
 }
 
 impl Channels {

@@ -13,6 +13,9 @@ const ENDS: std::ops::RangeInclusive<f32> = 0.01..=100.0;
 const SHARES: std::ops::RangeInclusive<f32> = 0.0..=1.0;
 /// What logits may be divided by.
 const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
+/// What a logit may count, and how far contrast may reach: a weight of nothing would leave no score.
+const WEIGHTS: std::ops::RangeInclusive<f32> = 0.01..=100.0;
+const BANDS: std::ops::RangeInclusive<f32> = 0.0..=100.0;
 /// Most times that a surface is moved.
 const PASSES: usize = 100;
 
@@ -108,6 +111,12 @@ impl Card {
                 area.map(|a| a.temperature),
                 TEMPERATURES,
             ),
+            (
+                "boundary.logit_weight",
+                boundary.map(|b| b.logit_weight),
+                WEIGHTS,
+            ),
+            ("boundary.band_logit", boundary.map(|b| b.band_logit), BANDS),
             ("input.abrupt.most", abrupt.map(|a| a.most), ENDS),
             ("input.abrupt.prior", abrupt.map(|a| a.prior), ENDS),
             ("input.air_edge.most", air_edge.map(|a| a.most), ENDS),

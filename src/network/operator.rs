@@ -217,7 +217,7 @@ impl Kernel for Turner {
             return Ok(());
         };
         let parts: Vec<_> = found.chunks_mut(part).map(Mutex::new).collect();
-        context.par_for(parts.len(), parts.len(), &|n: usize| {
+        context.par_for(parts.len(), parts.len(), |n: usize| {
             let mut found = parts[n].lock().unwrap_or_else(PoisonError::into_inner);
             turning.turn(values, n * part, &mut found);
         })

@@ -28,7 +28,7 @@ const LEAST_INPUTS: u64 = 8;
 /// The channels of a voxel side by side, and back.
 const CHANNELS_LAST: [u64; 5] = [0, 2, 3, 4, 1];
 const CHANNELS_FIRST: [u64; 5] = [0, 4, 1, 2, 3];
-/// Axes of transpositions that go over.
+/// Axes of transpositions that go over; twice as many as blocks have is more than any network has.
 const TURNED_AXES: std::ops::RangeInclusive<usize> = 6..=16;
 /// What ONNX normalises with where nothing is said.
 const EPSILON: f32 = 1e-5;
@@ -80,12 +80,12 @@ struct Found<'a> {
 
 /// The operator that nodes become, with its attributes.
 enum Ours<'a> {
-    Convolve(Convolution),
+    Convolve(Attributes),
     Turn { order: &'a [u64] },
 }
 
 #[derive(Default)]
-struct Convolution {
+struct Attributes {
     bias: bool,
     norm: Option<f32>,
     relu: bool,
@@ -185,7 +185,7 @@ impl<'a> Graph<'a> {
             nodes: vec![n],
             inputs: [input, weights].into_iter().chain(bias.copied()).collect(),
             output: node.outputs.first()?,
-            becomes: Ours::Convolve(Convolution::default()),
+            becomes: Ours::Convolve(Attributes::default()),
         };
         let next = |output: &str| self.next(users, output);
         let norm = self.take_norm(&mut found, outputs, next);
@@ -194,7 +194,7 @@ impl<'a> Graph<'a> {
             found.output = self.nodes[n].outputs.first()?;
             found.nodes.push(n);
         }
-        found.becomes = Ours::Convolve(Convolution {
+        found.becomes = Ours::Convolve(Attributes {
             bias: bias.is_some(),
             norm,
             relu: relu.is_some(),
@@ -251,7 +251,7 @@ impl Found<'_> {
         }
         put_bytes(&mut out, 2, self.output.as_bytes());
         let (name, attributes) = match &self.becomes {
-            Ours::Convolve(convolution) => (Convolve::NAME, convolution.attributes()),
+            Ours::Convolve(attributes) => (Convolve::NAME, attributes.written()),
             Ours::Turn { order } => (Turn::NAME, vec![attribute(Turn::ORDER, 8, 7, order)]),
         };
         put_bytes(&mut out, 4, name.as_bytes());
@@ -263,8 +263,8 @@ impl Found<'_> {
     }
 }
 
-impl Convolution {
-    fn attributes(&self) -> Vec<Vec<u8>> {
+impl Attributes {
+    fn written(&self) -> Vec<Vec<u8>> {
         let mut epsilon = Vec::new();
         put_bytes(&mut epsilon, 1, Convolve::EPSILON.as_bytes());
         epsilon.push(2 << 3 | 5);

@@ -59,6 +59,8 @@ pub struct Scores<'a> {
     normalize: &'a (dyn Fn(&mut [f32]) + Sync),
     weighing: Weighing,
     logits: &'a CoarseField,
+    /// Beyond this logit the contrast cannot turn its sign.
+    open: f32,
     contrast: ContrastTerm,
 }
 
@@ -117,6 +119,7 @@ impl<'a> Scores<'a> {
             normalize,
             weighing,
             logits,
+            open: (CONTRAST_LIMIT / weighing.logit_weight).min(weighing.band_logit),
             contrast,
         }
     }
@@ -124,26 +127,25 @@ impl<'a> Scores<'a> {
     /// Turns the score of every voxel into a value of the result.
     pub fn map<T: Copy + Default + Send>(&self, value: impl Fn(f32) -> T + Sync) -> Volume<T> {
         self.rows(|row, rows, work| {
-            for run in rows.along_i.runs() {
-                self.score(&run, rows, work);
-                let scores = work.score[run.1.clone()].iter();
-                let values = row[run.1].iter_mut().zip(scores);
-                values.for_each(|(v, &s)| *v = value(s));
+            for (cell, run) in rows.along_i.runs() {
+                self.score(*cell, run, rows, work);
             }
+            let values = row.iter_mut().zip(&work.score);
+            values.for_each(|(v, &s)| *v = value(s));
         })
     }
 
     /// The voxels that are inside: [`Scores::map`] with less work where the logits alone decide.
     pub fn mask(&self) -> Mask {
         self.rows(|row, rows, work| {
-            for run in rows.along_i.runs() {
-                let row = &mut row[run.1.clone()];
-                if let Some(inside) = self.decided(work.between(run.0)) {
-                    row.fill(u8::from(inside));
+            for (cell, run) in rows.along_i.runs() {
+                let voxels = &mut row[run.clone()];
+                if let Some(inside) = self.decided(work.between(*cell)) {
+                    voxels.fill(u8::from(inside));
                     continue;
                 }
-                self.score(&run, rows, work);
-                let values = row.iter_mut().zip(&work.score[run.1]);
+                self.score(*cell, run, rows, work);
+                let values = voxels.iter_mut().zip(&work.score[run.clone()]);
                 values.for_each(|(v, &s)| *v = u8::from(s > 0.0));
             }
         })
@@ -179,11 +181,10 @@ impl<'a> Scores<'a> {
 
     /// On which side all voxels between two cells lie, where the contrast cannot turn the logit's sign.
     fn decided(&self, between: [f32; 2]) -> Option<bool> {
-        let open = (CONTRAST_LIMIT / self.weighing.logit_weight).min(self.weighing.band_logit);
-        if between.iter().all(|l| *l > open) {
+        if between.iter().all(|l| *l > self.open) {
             return Some(true);
         }
-        between.iter().all(|l| *l < -open).then_some(false)
+        between.iter().all(|l| *l < -self.open).then_some(false)
     }
 
     /// Reads what the scores of a row are made of; intensities and contrast where they may matter.
@@ -205,11 +206,11 @@ impl<'a> Scores<'a> {
     }
 
     /// Scores a run of voxels between two cells.
-    fn score(&self, (cell, run): &(usize, Range<usize>), rows: &Rows, work: &mut Work) {
+    fn score(&self, cell: usize, run: &Range<usize>, rows: &Rows, work: &mut Work) {
         let upper = (cell + 1).min(work.logits.len() - 1);
-        let between = |field: &[f32]| (field[*cell], field[upper] - field[*cell]);
+        let between = |field: &[f32]| (field[cell], field[upper] - field[cell]);
         let logit = between(&work.logits);
-        let open = !work.all_decided && self.decided(work.between(*cell)).is_none();
+        let open = !work.all_decided && self.decided(work.between(cell)).is_none();
         let contrast = open.then(|| work.contrast.each_ref().map(|field| between(field)));
         for i in run.clone() {
             let share = rows.along_i.place(i).1;

@@ -340,12 +340,12 @@ impl Foreground {
         }
     }
 
-    /// A value for every voxel, from its score: above 0 is inside. Where nothing was measured,
+    /// What `make` makes of the voxels' scores, of which those above 0 are inside. Where nothing was measured,
     /// nothing is.
     fn scored<T: Copy + Default>(
         &self,
         image: &Image,
-        of: impl FnOnce(&Scores) -> Volume<T>,
+        make: impl FnOnce(&Scores) -> Volume<T>,
     ) -> Volume<T> {
         let normalization: &Normalization = &self.prediction.normalization;
         if normalization.constant {
@@ -356,7 +356,7 @@ impl Foreground {
         }
         let normalize = |values: &mut [f32]| normalization.apply(values);
         let (logits, level) = (self.logits(), self.level());
-        of(&Scores::new(
+        make(&Scores::new(
             image,
             &normalize,
             logits,

@@ -232,8 +232,8 @@ impl Between {
     }
 
     /// Runs of voxels that lie between the same two cells: `(lower cell, voxels)`.
-    pub fn runs(&self) -> impl Iterator<Item = (usize, Range<usize>)> + '_ {
-        self.runs.iter().cloned()
+    pub fn runs(&self) -> &[(usize, Range<usize>)] {
+        &self.runs
     }
 }
 
@@ -477,7 +477,11 @@ mod tests {
         let cells = CoarseGrid::over(&grid([50, 1, 7], [0.9, 1.0, 5.0]), 4.0);
         for axis in 0..3 {
             let between = cells.between(axis);
-            let voxels: Vec<usize> = between.runs().flat_map(|(_, run)| run).collect();
+            let voxels: Vec<usize> = between
+                .runs()
+                .iter()
+                .flat_map(|(_, run)| run.clone())
+                .collect();
             assert_eq!(voxels, (0..cells.fine_shape()[axis]).collect::<Vec<_>>());
         }
     }

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from voxmask_training.network import CHANNELS, IN_VIEW, Network, convolve, to_blocks, to_cells
+from voxmask_training.network import (
+    CHANNELS,
+    IN_VIEW,
+    Network,
+    convolve,
+    mixed_precision,
+    to_blocks,
+    to_cells,
+)
 
 
 def volume(margin: int, size: int) -> torch.Tensor:
@@ -86,3 +94,14 @@ def test_further_blocks_change_nothing_until_they_are_trained():
                 levels[level] = torch.nn.ModuleList()
         found, judged_without = network(channels)
     assert torch.equal(found, expected) and torch.equal(judged_without, judged)
+
+
+@pytest.mark.parametrize(
+    ("has", "able"),
+    [({"avx2": True, "avx512_bf16": False}, False), ({"amx_bf16": True}, True), ({}, False)],
+)
+def test_a_cpu_without_bfloat16_computes_in_full_precision(has, able, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    with mixed_precision("cpu"):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if able else torch.float32)
