@@ -37,7 +37,25 @@ trait Rule: Sync {
     );
 }
 
-/// [`Rule::look`] with the processor's widest registers.
+/// [`Rule::look`] with the processor's widest registers, along lines of values `across` of which lie side by side.
+fn look(
+    rule: &impl Rule,
+    line: Line,
+    (values, across): (&[f32], usize),
+    room: &mut Vec<u32>,
+    found: impl FnMut(usize, usize, f32),
+) {
+    lanes::run(Look {
+        rule,
+        line,
+        values,
+        across,
+        room,
+        found,
+    });
+}
+
+/// What [`look`] gets.
 struct Look<'a, R, F> {
     rule: &'a R,
     line: Line,
@@ -171,23 +189,11 @@ fn ends_in_plane(
         // Turned, so that lines lie beside each other here too.
         turned.resize(ni * nj, 0.0);
         transpose(slab, ni, turned);
-        lanes::run(Look {
-            rule,
-            line,
-            values: turned,
-            across: nj,
-            room: &mut *room,
-            found: &mut push,
-        });
+        look(rule, line, (turned, nj), room, &mut push);
     }
     if let Some(line) = lines[1] {
-        lanes::run(Look {
-            rule,
-            line,
-            values: slab,
-            across: ni,
-            room,
-            found: |j, i, abruptness| push(i, j, abruptness),
+        look(rule, line, (slab, ni), room, |j, i, abruptness| {
+            push(i, j, abruptness);
         });
     }
     ends
@@ -225,18 +231,11 @@ fn ends_along_k(
     }
     rule.prepare(slab);
     let mut ends = Vec::new();
-    lanes::run(Look {
-        rule,
-        line,
-        values: slab,
-        across: ni,
-        room,
-        found: |k, i, abruptness| {
-            ends.push(End {
-                voxel: [i as u32, j as u32, k as u32],
-                abruptness,
-            });
-        },
+    look(rule, line, (slab, ni), room, |k, i, abruptness| {
+        ends.push(End {
+            voxel: [i as u32, j as u32, k as u32],
+            abruptness,
+        });
     });
     ends
 }
