@@ -23,7 +23,7 @@ from voxmask_training.refinement import (
 )
 from voxmask_training.refinement_samples import CROP_CELLS, CROPS, LOGIT, TARGET, crops
 from voxmask_training.samples import store
-from voxmask_training.weights import FILES
+from voxmask_training.weights import FILES, read_refinement
 
 
 def first_network(task: int) -> SimpleNamespace:
@@ -114,3 +114,14 @@ def test_it_trains_goes_on_and_is_exported(name, tmp_path, monkeypatch):
     assert card["refinement"]["training"]["steps"] == [3, 3]
     assert card["refinement"]["modalities"] == list(MODALITIES[task])
     assert (folder / card["refinement"]["weights"]["file"]).stat().st_size > 100_000
+    # What was exported can be trained further.
+    exported = read_refinement(folder / export_refinement.FILE)
+    assert set(exported) == set(state["average"])
+    for key, weight in exported.items():
+        assert torch.allclose(weight, state["average"][key], rtol=1e-3, atol=1e-6), key
+    run = tmp_path / "further"
+    words = ["--task", name, "--run", run, "--fold", "none", "--steps", 1, "--threads", 1]
+    words += ["--samples", tmp_path / "samples", "--initial", folder / export_refinement.FILE]
+    monkeypatch.setattr(sys, "argv", ["train_refinement", *(str(word) for word in words)])
+    train_refinement.main()
+    assert torch.load(run / "checkpoint.pt", "cpu", weights_only=False)["step"] == 1

@@ -39,6 +39,7 @@ from .train import (
     follow,
     rate_at,
 )
+from .weights import read_refinement
 
 WINDOW = 40
 BATCH = {"cpu": 2, "cuda": 24}
@@ -192,7 +193,9 @@ def watch(network: nn.Module, crops: list[Tensor], task: int, most: int = 160) -
 def started(options: argparse.Namespace) -> Run:
     """Gives a run at its last checkpoint, or at its start."""
     network = Refinement(TASKS[options.task])
-    if options.initial:
+    if options.initial and options.initial.suffix == ".onnx":
+        network.load_state_dict(read_refinement(options.initial))
+    elif options.initial:
         state = torch.load(options.initial, "cpu", weights_only=False)
         network.load_state_dict(state["average"])
     network = network.to(options.device, memory_format=torch.channels_last_3d)
@@ -213,7 +216,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="checkpoint and curve")
     parser.add_argument("--task", choices=TASKS, default="area")
     parser.add_argument("--fold", default="0", help="subjects held out; none: every subject trains")
-    parser.add_argument("--initial", type=Path, help="checkpoint of a run to start from")
+    initial = "checkpoint of a run to start from, or an exported refinement.onnx"
+    parser.add_argument("--initial", type=Path, help=initial)
     parser.add_argument("--hours", type=float, default=1.0, help="training time")
     parser.add_argument("--steps", type=int, help="instead of a time")
     parser.add_argument("--device", choices=sorted(BATCH), default="cpu")

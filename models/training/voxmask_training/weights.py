@@ -64,6 +64,13 @@ def with_all_channels(stem: Tensor) -> Tensor:
     return torch.cat([channels, stem.new_zeros(len(stem), lacking, 1, 1, 1), views], 1)
 
 
+def read_refinement(path: Path) -> dict[str, Tensor]:
+    """Gives a refining network's state from its exported file; of 16 bits where it was rounded."""
+    graph = onnx.load(path).graph
+    own = {i.name.removesuffix(HALF): widened(i) for i in graph.initializer}
+    return {name: array for name, array in own.items() if name.endswith((".weight", ".bias"))}
+
+
 def widened(weight: onnx.TensorProto) -> Tensor:
     """Gives a stored weight as floats of 32 bits; other types as they are."""
     tensor = torch.from_numpy(numpy_helper.to_array(weight).copy())
