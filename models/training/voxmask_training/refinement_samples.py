@@ -26,11 +26,22 @@ import numpy as np
 import onnxruntime
 
 from . import scenes
+from .bending import bent
 from .channels import CHANNELS, CoarseGrid, channels
 from .network import AREA, FOREGROUND, IN_VIEW, MULTIPLE_OF
 from .patches import stored
 from .refinement import FINE_MM, LOGIT_MOST, TASKS
-from .samples import Engine, Sample, chance, finished, real, recast, rounded, store
+from .samples import (
+    BENT_SHARE,
+    Engine,
+    Sample,
+    chance,
+    finished,
+    real,
+    recast,
+    rounded,
+    store,
+)
 from .scan import Scan
 from .sources import Volume, safe_name
 from .weights import FILES
@@ -106,6 +117,7 @@ def draw_body(engine: Engine, rng: np.random.Generator) -> Sample | None:
         volume = engine.pick(rng, volumes)
         if chance(rng, AS_IT_IS_SHARE):
             scan = as_it_is(volume)
+            scan = bent(rng, scan) if chance(rng, BENT_SHARE) else scan
             v = rng.random()
             if scan.background != "zeroed" and v < ZEROED_SHARE:
                 scan = scenes.air_zeroed(rng, scan)
@@ -128,6 +140,7 @@ def draw_altered(engine: Engine, rng: np.random.Generator) -> Sample | None:
     unchanged = u < TOOL_SHARE + AS_IT_IS_SHARE and bool(faces)
     if unchanged:
         scan = as_it_is(engine.pick(rng, faces))
+        scan = bent(rng, scan) if chance(rng, BENT_SHARE) else scan
         if scan.background != "zeroed" and chance(rng, ZEROED_SHARE):
             scan = scenes.air_zeroed(rng, scan)
     elif faces and chance(rng, REAL_SHARE):

@@ -40,6 +40,7 @@ import scipy.ndimage as nd
 
 from . import scenes
 from .alterations import altered
+from .bending import bent
 from .channels import channels
 from .painting import paint
 from .recast import recastable, seen_as_mr
@@ -72,6 +73,8 @@ RECAST_FACES_SHARE = 0.2
 ZEROED_SHARE = 0.42
 """MR scans whose air is zero: whether they were altered is the hardest question of all."""
 
+BENT_SHARE = 0.25
+"""Real scans that are bent into another shape."""
 INTERPOLATED_SHARE = 0.15
 """MR scans on finer voxels than were measured."""
 
@@ -302,6 +305,7 @@ def framed(rng: np.random.Generator, volume: Volume) -> Scan:
     if np.prod(scan.shape) > MOST_VOXELS:
         factor = (np.prod(scan.shape) / MOST_VOXELS) ** (1 / 3)
         scan = resampled(scan, scan.spacing * factor, smooth=False)
+    scan = bent(rng, scan) if chance(rng, BENT_SHARE) else scan
     if scan.spacing.max() < 2.6 and chance(rng, 0.2 if "head" in volume.region else 0.35):
         scan = scenes.thick_slices(rng, scan)
     return scan
