@@ -98,14 +98,16 @@ fn turned_back(bounds: &BoundingBox, order: [usize; 3]) -> BoundingBox {
 /// `bounds`.
 fn cover_in_order(mask: &PackedMask, bounds: &BoundingBox, largest: Shape) -> Vec<BoundingBox> {
     let across = bounds.start[1]..bounds.end[1];
-    let boxes_of = |slab: &Range<usize>| {
-        let plane = Plane::of(mask, across.clone(), slab);
-        plane.boxes(across.clone(), largest)
-    };
     let cuts = cuts(bounds.start[2]..bounds.end[2], largest[2]);
-    let slabs = cheapest(&cuts, largest[2], |slab| boxes_of(slab).len());
+    let empty = || Plane::empty(mask);
+    let grow = |plane: &mut Plane, slices: Range<usize>| plane.add(mask, &across, slices);
+    let (_, slabs) = cheapest(&cuts, largest[2], empty, grow, |plane| {
+        plane.strips(across.clone(), largest).0
+    });
     let boxes = slabs.into_iter().flat_map(|slab| {
-        let boxes = boxes_of(&slab).into_iter();
+        let mut plane = empty();
+        grow(&mut plane, slab.clone());
+        let boxes = plane.boxes(across.clone(), largest).into_iter();
         boxes.map(move |[run, strip]| boxed([&run, &strip, &slab]))
     });
     boxes.collect()
@@ -120,36 +122,52 @@ struct Plane {
 }
 
 impl Plane {
-    fn of(mask: &PackedMask, across: Range<usize>, slab: &Range<usize>) -> Self {
+    fn empty(mask: &PackedMask) -> Self {
         let words = mask.row(0, 0).len();
-        let mut bits = vec![0; words * mask.shape()[1]];
-        for k in slab.clone() {
-            for j in across.clone() {
-                gather(&mut bits[j * words..][..words], mask.row(j, k));
-            }
-        }
         Self {
             length: mask.shape()[0],
             words,
-            bits,
+            bits: vec![0; words * mask.shape()[1]],
         }
     }
 
-    /// What lies in any row of a strip.
-    fn row(&self, strip: &Range<usize>) -> Vec<u64> {
-        let mut row = vec![0; self.words];
-        for j in strip.clone() {
-            gather(&mut row, &self.bits[j * self.words..][..self.words]);
+    /// Takes in what lies in some more slices.
+    fn add(&mut self, mask: &PackedMask, across: &Range<usize>, slices: Range<usize>) {
+        for k in slices {
+            for j in across.clone() {
+                gather(
+                    &mut self.bits[j * self.words..][..self.words],
+                    mask.row(j, k),
+                );
+            }
         }
-        row
+    }
+
+    /// Takes what lies in some more rows into a strip's row.
+    fn add_rows(&self, row: &mut [u64], rows: Range<usize>) {
+        for j in rows {
+            gather(row, &self.bits[j * self.words..][..self.words]);
+        }
+    }
+
+    /// How many boxes hold the plane's 1s, and the strips that these lie in.
+    fn strips(&self, across: Range<usize>, largest: Shape) -> (usize, Vec<Range<usize>>) {
+        cheapest(
+            &cuts(across, largest[1]),
+            largest[1],
+            || vec![0; self.words],
+            |row: &mut Vec<u64>, rows| self.add_rows(row, rows),
+            |row| runs(row, largest[0]).count(),
+        )
     }
 
     /// Ranges along and across that hold the plane's 1s.
     fn boxes(&self, across: Range<usize>, largest: Shape) -> Vec<[Range<usize>; 2]> {
-        let cost = |strip: &Range<usize>| runs(&self.row(strip), largest[0]).count();
-        let strips = cheapest(&cuts(across, largest[1]), largest[1], cost);
+        let (_, strips) = self.strips(across, largest);
         let boxes = strips.into_iter().flat_map(|strip| {
-            let runs: Vec<_> = runs(&self.row(&strip), largest[0]).collect();
+            let mut row = vec![0; self.words];
+            self.add_rows(&mut row, strip.clone());
+            let runs: Vec<_> = runs(&row, largest[0]).collect();
             let inside = move |run: Range<usize>| run.start..run.end.min(self.length);
             runs.into_iter()
                 .map(move |run| [inside(run), strip.clone()])
@@ -182,22 +200,28 @@ fn cuts(range: Range<usize>, largest: usize) -> Vec<usize> {
 }
 
 /// Cuts from the first of `cuts` to the last into pieces of at most `largest` so that the sum of
-/// `cost` is least; pieces without cost are left out.
-fn cheapest(
+/// their costs is least; gives that sum and the pieces, without those that cost nothing.
+///
+/// A piece is made from `empty` by `grow`, which is given the next part of it, so that pieces with
+/// one start are made of one another.
+fn cheapest<P>(
     cuts: &[usize],
     largest: usize,
-    cost: impl Fn(&Range<usize>) -> usize,
-) -> Vec<Range<usize>> {
+    empty: impl Fn() -> P,
+    grow: impl Fn(&mut P, Range<usize>),
+    cost: impl Fn(&P) -> usize,
+) -> (usize, Vec<Range<usize>>) {
     let last = cuts.len() - 1;
     // From each cut on: the least cost, and where the first piece ends.
     let mut best = vec![(0, last); cuts.len()];
     for from in (0..last).rev() {
         let mut least = (usize::MAX, last);
+        let mut piece = empty();
         for to in from + 1..=last {
-            let piece = cuts[from]..cuts[to];
-            if piece.len() > largest {
+            if cuts[to] - cuts[from] > largest {
                 break;
             }
+            grow(&mut piece, cuts[to - 1]..cuts[to]);
             if best[to].0 < least.0 {
                 let whole = cost(&piece) + best[to].0;
                 if whole < least.0 {
@@ -216,7 +240,7 @@ fn cheapest(
         }
         from = to;
     }
-    pieces
+    (best[0].0, pieces)
 }
 
 /// Ranges of `length` that hold every 1 of a row, each from the first 1 that is left: no other way

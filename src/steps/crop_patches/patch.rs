@@ -40,6 +40,11 @@ impl Scan {
         used
     }
 
+    /// Whether patches are interpolated, not cut out.
+    pub(super) fn is_resampled(&self) -> bool {
+        self.grid != self.image.geometry
+    }
+
     /// The patch of a place.
     ///
     /// # Errors
@@ -51,10 +56,10 @@ impl Scan {
             affine: moved(&grid.affine, place.start),
             stored: grid.stored,
         };
-        let mut values = if *grid == self.image.geometry {
-            self.copied(place.start, patch)
-        } else {
+        let mut values = if self.is_resampled() {
             interpolate::resample_values(&self.image, &geometry, self.padding)?
+        } else {
+            self.copied(place.start, patch)
         };
         self.intensity.apply(&mut values);
         let voxels = patch.iter().product::<usize>() as f64;
@@ -100,6 +105,10 @@ impl Scan {
             let [first, j, k] = row.in_scan;
             let Some(area) = &self.area else { continue };
             let bits = area.row(j, k);
+            let touched = &bits[first / 64..(first + row.length).div_ceil(64)];
+            if touched.iter().all(|&word| word == 0) {
+                continue;
+            }
             for (i, loss) in (first..).zip(run) {
                 *loss = u8::from(bits[i / 64] >> (i % 64) & 1 == 0);
             }

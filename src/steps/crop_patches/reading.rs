@@ -1,5 +1,5 @@
-//! A scan and its masks from their files: masks first, one at a time and packed at once, so that
-//! hardly more than the scan itself is ever held.
+//! A scan and its masks from their files: the masks, one after the other and packed at once, while
+//! the scan is read, so that little more than the scan and one mask is ever held.
 
 use std::path::Path;
 
@@ -37,22 +37,26 @@ pub(super) fn read(config: &Config) -> Result<Scan> {
     let read_mask = |path: &Path, least| {
         let mask = volume::read_mask(path)?;
         if !mask.geometry.same_grid(&native) {
-            // An image that is no good has itself to blame, not its mask.
-            volume::read_image(&config.input, None)?;
             return Err(Error::unusable(path, "does not lie on the image's grid"));
         }
         Masks::pack(mask.voxels, (&native, &grid), least)
     };
-    let area = config.anonymization_area.as_deref();
-    let area = area.map(|path| read_mask(path, ANY)).transpose()?;
-    let foreground = match &config.foreground {
-        Some(path) => read_mask(path, HALF)?,
-        None => Masks {
-            native: PackedMask::full(native.shape),
-            on_grid: PackedMask::full(grid.shape),
-        },
+    let read_masks = || {
+        let area = config.anonymization_area.as_deref();
+        let area = area.map(|path| read_mask(path, ANY)).transpose()?;
+        let foreground = match &config.foreground {
+            Some(path) => read_mask(path, HALF)?,
+            None => Masks {
+                native: PackedMask::full(native.shape),
+                on_grid: PackedMask::full(grid.shape),
+            },
+        };
+        Ok::<_, Error>((area, foreground))
     };
-    let image = volume::read_image(&config.input, None)?;
+    let (image, masks) = rayon::join(|| volume::read_image(&config.input, None), read_masks);
+    // An image that is no good has itself to blame, not its mask.
+    let image = image?;
+    let (area, foreground) = masks?;
     let range = image.samples.range();
     let altered = area.as_ref().map(|area| &area.native);
     let intensity = intensity(config, &image, &foreground.native, altered)?;
