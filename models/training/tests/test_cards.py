@@ -32,7 +32,8 @@ def test_the_refining_network_goes_along_with_its_part_of_the_card(tmp_path):
     for folder, content in ((judged, card("1", ["a"], 0.5)), (shipped, card("2", [], 2.0))):
         folder.mkdir()
         if folder == judged:
-            content["refinement"] = {"weights": {"file": "refinement.onnx"}}
+            refinement = {"weights": {"file": "refinement.onnx"}, "share": 0.5}
+            content["refinement"] = refinement | {"training": {"held_out_fold": "0"}}
             (folder / "refinement.onnx").write_bytes(b"weights")
         (folder / "card.json").write_text(json.dumps(content))
     cards.share(judged, shipped)
@@ -43,3 +44,19 @@ def test_the_refining_network_goes_along_with_its_part_of_the_card(tmp_path):
     cards.share(judged, shipped)
     assert "refinement" not in json.loads((shipped / "card.json").read_text())
     assert not (shipped / "refinement.onnx").exists()
+
+
+def test_a_refining_network_that_saw_every_subject_stays_and_takes_parameters_alone(tmp_path):
+    judged, shipped = tmp_path / "judged", tmp_path / "shipped"
+    for folder, fold, share in ((judged, "0", 0.5), (shipped, cards.ALL, 1.0)):
+        folder.mkdir()
+        weights = {"file": "refinement.onnx", "sha256": fold}
+        about = {"weights": weights, "share": share, "training": {"held_out_fold": fold}}
+        content = card(fold, [], 0.5) | {"refinement": about}
+        (folder / "card.json").write_text(json.dumps(content))
+        (folder / "refinement.onnx").write_text(fold)
+    cards.share(judged, shipped)
+    found = json.loads((shipped / "card.json").read_text())["refinement"]
+    assert found["share"] == 0.5 and found["weights"]["sha256"] == cards.ALL
+    assert found["training"] == {"held_out_fold": cards.ALL}
+    assert (shipped / "refinement.onnx").read_text() == cards.ALL

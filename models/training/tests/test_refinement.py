@@ -114,7 +114,13 @@ def test_it_trains_goes_on_and_is_exported(name, tmp_path, monkeypatch):
     assert card["refinement"]["training"]["steps"] == [3, 3]
     assert card["refinement"]["modalities"] == list(MODALITIES[task])
     assert (folder / card["refinement"]["weights"]["file"]).stat().st_size > 100_000
-    # What was exported can be trained further.
+    # What was exported can be a part of a mean,
+    words[words.index(run)] = folder / export_refinement.FILE
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    export_refinement.main()
+    card = json.loads((folder / "card.json").read_text())
+    assert card["refinement"]["training"]["steps"] == [3, 3, 3]
+    # and be trained further.
     exported = read_refinement(folder / export_refinement.FILE)
     assert set(exported) == set(state["average"])
     for key, weight in exported.items():

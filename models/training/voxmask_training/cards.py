@@ -3,7 +3,8 @@
 `python -m voxmask_training.cards --judged ../held-out --shipped ..`
 
 The shipped weights saw every subject, so that nobody is left to judge them on: their cards take the
-parameters, the refining network and the figures of those in `--judged`, and say so.
+parameters and the figures of those in `--judged`, and say so; the refining network too, unless the
+shipped one has one that saw every subject itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ import shutil
 from pathlib import Path
 
 TASKS = ("foreground", "anonymization-area")
+ALL = "none"
+"""The fold of a run that left nobody out."""
+OWN = ("weights", "training")
+"""What a refining network that saw every subject keeps."""
 SHARED = ("boundary", "area", "evaluation")
 
 
@@ -38,7 +43,11 @@ def share(judged: Path, shipped: Path) -> None:
     path = shipped / "card.json"
     card = json.loads(path.read_text())
     card |= {block: source[block] for block in SHARED}
-    card = refined_as(card, source, judged, shipped)
+    own = card.get("refinement")
+    if own and "refinement" in source and own["training"].get("held_out_fold") == ALL:
+        card["refinement"] = source["refinement"] | {name: own[name] for name in OWN}
+    else:
+        card = refined_as(card, source, judged, shipped)
     card["training"]["figures_of"] = {
         "weights": source["weights"]["sha256"],
         "held_out_subjects": source["training"]["held_out_subjects"],

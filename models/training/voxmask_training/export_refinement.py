@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from torch import Tensor
 
 from .cards import refined_as
 from .export import TOLERANCE, mean_of, round_to_half, write_onnx
@@ -31,7 +32,7 @@ from .refinement import (
     seen_by,
 )
 from .train_refinement import CHECKPOINT
-from .weights import FILES
+from .weights import FILES, read_refinement
 
 FILE = "refinement.onnx"
 SHAPES = ((48, 40, 56), (64, 64, 64))
@@ -62,6 +63,15 @@ def export_network(network: Refinement, path: Path, channels: int) -> float:
     return worst
 
 
+def read_run(run: Path) -> tuple[dict[str, Tensor], list[int]]:
+    """Gives the averaged weights of a run, or those of an exported file, and their steps."""
+    if run.suffix == ".onnx":
+        card = json.loads((run.parent / "card.json").read_text())
+        return read_refinement(run), card["refinement"]["training"]["steps"]
+    state = torch.load(run / CHECKPOINT, "cpu", weights_only=False)
+    return state["average"], [state["step"]]
+
+
 def section(
     weights: Path, task: int, run: dict[str, object], card: dict[str, object]
 ) -> dict[str, object]:
@@ -90,16 +100,16 @@ def section(
 def main() -> None:
     """Exports the run and writes it into the card."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    several = "one, or several: the mean of their weights"
+    several = "folder, or exported refinement.onnx beside its card; of several the mean"
     parser.add_argument("--run", type=Path, required=True, nargs="+", help=several)
     parser.add_argument("--models", type=Path, required=True, help="folder of exported models")
     parser.add_argument("--task", choices=TASKS, default="area")
     parser.add_argument("--fold", default="0", help="what the run left out")
     options = parser.parse_args()
-    states = [torch.load(run / CHECKPOINT, "cpu", weights_only=False) for run in options.run]
+    states, steps = zip(*(read_run(run) for run in options.run), strict=True)
     task = TASKS[options.task]
     network = Refinement(task)
-    network.load_state_dict(mean_of([state["average"] for state in states]))
+    network.load_state_dict(mean_of(states))
     folder = options.models / FILES[task]
     worst = export_network(network, folder / FILE, len(refined_channels(task)))
     print(f"{FILE}: {(folder / FILE).stat().st_size} bytes, largest difference {worst:.2g} logit")
@@ -109,7 +119,7 @@ def main() -> None:
     card = json.loads(path.read_text())
     if card["input"]["channels"] != list(seen_by(task)):
         raise SystemExit("the first network sees other channels than the refining one was shown")
-    run = {"steps": [state["step"] for state in states], "held_out_fold": options.fold}
+    run = {"steps": sum(steps, []), "held_out_fold": options.fold}
     source = {"refinement": section(folder / FILE, task, run, card)}
     card = refined_as(card, source, folder, folder)
     path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
