@@ -18,6 +18,8 @@ class Result:
     wall_s: list[float] = field(default_factory=list)
     inner_s: list[float] = field(default_factory=list)
     peak_mb: list[float] = field(default_factory=list)
+    # Processor time of the program itself, without the kernel's.
+    user_s: list[float] = field(default_factory=list)
     check: object = None
     # Why there is no figure.
     why: str = ""
@@ -32,6 +34,11 @@ class Result:
     def peak(self) -> float:
         """Median of the peak memory [MB]."""
         return statistics.median(self.peak_mb) if self.peak_mb else float("nan")
+
+    @property
+    def user(self) -> float:
+        """Median of the program's own processor time [s], all threads together."""
+        return statistics.median(self.user_s) if self.user_s else float("nan")
 
     def measure(self, limit_s: float) -> None:
         """Runs the program once; one that fails or takes too long is never run again."""
@@ -64,6 +71,7 @@ class Result:
             print(f"  {self.name}: {self.why}", flush=True)
             return
         self.wall_s.append(wall)
+        self.user_s.append(usage.ru_utime)
         self.peak_mb.append(usage.ru_maxrss * 1024 / 1e6)
         last = output.strip().splitlines()[-1:] or [""]
         if last[0].startswith('{"seconds"'):

@@ -344,6 +344,17 @@ def growth(found: dict) -> list[str]:
         "The CT's slices, repeated. Seconds / peak MB:",
         "",
         *table(["slices", *steps], rows),
+        "",
+        "Processor time of the programs themselves, all threads together, milliseconds a slice. What the clock above",
+        "shows beyond that is the kernel's: making pages of memory, taking files in and writing them back.",
+        "",
+        *table(
+            ["slices", *steps],
+            [
+                [count, *(number(1000 * r.user / int(count)) for r in results)]
+                for count, results in found["growth"].items()
+            ],
+        ),
     ]
 
 

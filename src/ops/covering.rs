@@ -366,6 +366,33 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
+        fn pieces_that_grow_cost_what_they_cost_by_themselves(
+            costs in proptest::collection::vec(0_u64..16, 1..40),
+            step in 1_usize..5,
+            largest in 4_usize..12,
+        ) {
+            // A piece costs as much as there are different bits in it.
+            let places = cuts(0..costs.len(), largest);
+            let bits = |piece: Range<usize>| costs[piece].iter().fold(0, |sum, cost| sum | cost);
+            let cost = |bits: &u64| bits.count_ones() as usize * step;
+            let grow = |sum: &mut u64, piece| *sum |= bits(piece);
+            let (total, pieces) = cheapest(&places, largest, || 0, grow, cost);
+            let alone = pieces.iter().map(|piece| cost(&bits(piece.clone())));
+            prop_assert_eq!(alone.sum::<usize>(), total);
+            prop_assert!(pieces.iter().all(|piece| piece.len() <= largest));
+            let left_out = (0..costs.len()).filter(|n| !pieces.iter().any(|p| p.contains(n)));
+            prop_assert_eq!(left_out.map(|n| costs[n]).sum::<u64>(), 0);
+            // No other way to cut costs less.
+            let mut best = vec![0; places.len()];
+            for from in (0..places.len() - 1).rev() {
+                let ways = (from + 1..places.len()).filter(|&to| places[to] - places[from] <= largest);
+                let costs = ways.map(|to| cost(&bits(places[from]..places[to])) + best[to]);
+                best[from] = costs.min().unwrap();
+            }
+            prop_assert_eq!(best[0], total);
+        }
+
+        #[test]
         fn never_more_than_an_even_grid(
             shape in [1_usize..70, 1_usize..20, 1_usize..20],
             largest in [1_usize..9, 1_usize..9, 1_usize..9],

@@ -262,11 +262,13 @@ fn write(scan: &Scan, places: &[Place], config: &Config, folder: &Path) -> Resul
     let kind = (config.format, config.dtype);
     let files = PatchFiles::begin(folder, kind, (places.len(), shape))?;
     let mut entries = Vec::with_capacity(places.len());
-    // Where patches are interpolated, one a thread at a time: that runs on all threads too, and one that
-    // waits for others would begin a further patch.
-    let together = match scan.is_resampled() {
-        true => rayon::current_num_threads(),
-        false => places.len().max(1),
+    // What is interpolated or compressed within a patch runs on all threads too, and one that waits for
+    // others would begin a further patch: then one a thread at a time.
+    let alone = !scan.is_resampled() && config.format == Format::Npy;
+    let together = if alone {
+        places.len().max(1)
+    } else {
+        rayon::current_num_threads()
     };
     for some in places.chunks(together) {
         let numbered = (entries.len()..).zip(some).collect::<Vec<_>>();

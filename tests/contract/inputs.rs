@@ -156,7 +156,24 @@ fn a_mask_must_hold_0_and_1_on_the_images_grid() {
     let mut mask = Phantom::ball([24, 20, 12], oblique());
     mask.values[100] = 2.0;
     mask.write(&case.input("--foreground"));
-    run(row.step, case.arguments()).expect(65);
+    let blamed = |name: &str| {
+        let refused = run(row.step, case.arguments()).expect(65);
+        let path = case.input(name);
+        assert!(
+            refused.stderr.contains(path.to_str().unwrap()),
+            "{name}: {}",
+            refused.stderr
+        );
+    };
+    blamed("--foreground");
+    // They are read side by side; which is named does not depend on which is done first.
+    spoil(&case.input("--input"), |file| {
+        put(file, 1000, &f32::NAN.to_le_bytes())
+    });
+    blamed("--foreground");
+    // A mask may lie off the grid because the image is no good.
+    Phantom::ball([24, 20, 12], PLAIN).write(&case.input("--foreground"));
+    blamed("--input");
 }
 
 #[test]

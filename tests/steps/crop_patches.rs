@@ -247,6 +247,38 @@ fn spacing_turns_to_ras_and_keeps_every_trace_of_alteration() {
 }
 
 #[test]
+fn threads_decide_nothing_whatever_the_format() {
+    let folder = tempfile::tempdir().unwrap();
+    scan(folder.path());
+    for format in ["npy", "nifti", "zarr"] {
+        let with = |threads| {
+            // Patches of more than one block of gzip, some more than there are threads.
+            let flags = [
+                "--patch-shape",
+                "80,80,64",
+                "--format",
+                format,
+                "--count",
+                "9",
+            ];
+            let random = [
+                "--sampling",
+                "random",
+                "--border",
+                "pad",
+                "--threads",
+                threads,
+            ];
+            crop(folder.path(), &[flags, random].concat()).expect(0);
+            files(&folder.path().join("patches"))
+        };
+        let one = with("1");
+        assert!(one.len() > 9, "{format}");
+        assert!(one == with("4"), "{format}");
+    }
+}
+
+#[test]
 fn an_empty_foreground_gives_an_empty_index() {
     let folder = tempfile::tempdir().unwrap();
     scan(folder.path());

@@ -32,7 +32,7 @@ def test_the_refining_network_goes_along_with_its_part_of_the_card(tmp_path):
     for folder, content in ((judged, card("1", ["a"], 0.5)), (shipped, card("2", [], 2.0))):
         folder.mkdir()
         if folder == judged:
-            refinement = {"weights": {"file": "refinement.onnx"}, "share": 0.5}
+            refinement = {"weights": {"file": "refinement.onnx", "sha256": "3"}, "share": 0.5}
             content["refinement"] = refinement | {"training": {"held_out_fold": "0"}}
             (folder / "refinement.onnx").write_bytes(b"weights")
         (folder / "card.json").write_text(json.dumps(content))
@@ -40,6 +40,7 @@ def test_the_refining_network_goes_along_with_its_part_of_the_card(tmp_path):
     found = json.loads((shipped / "card.json").read_text())
     assert list(found)[list(found).index("area") + 1] == "refinement"
     assert (shipped / "refinement.onnx").read_bytes() == b"weights"
+    assert found["training"]["figures_of"]["refinement_weights"] == "3"
     (judged / "card.json").write_text(json.dumps(card("1", ["a"], 0.5)))
     cards.share(judged, shipped)
     assert "refinement" not in json.loads((shipped / "card.json").read_text())
@@ -51,12 +52,21 @@ def test_a_refining_network_that_saw_every_subject_stays_and_takes_parameters_al
     for folder, fold, share in ((judged, "0", 0.5), (shipped, cards.ALL, 1.0)):
         folder.mkdir()
         weights = {"file": "refinement.onnx", "sha256": fold}
-        about = {"weights": weights, "share": share, "training": {"held_out_fold": fold}}
+        shown = {"input": {"cell_mm": 2.0}, "logit_most": 8.0, "logit_unit": 4.0}
+        about = {"weights": weights, "share": share, "training": {"held_out_fold": fold}} | shown
         content = card(fold, [], 0.5) | {"refinement": about}
         (folder / "card.json").write_text(json.dumps(content))
         (folder / "refinement.onnx").write_text(fold)
     cards.share(judged, shipped)
-    found = json.loads((shipped / "card.json").read_text())["refinement"]
+    whole = json.loads((shipped / "card.json").read_text())
+    assert whole["training"]["figures_of"]["refinement_weights"] == "0"
+    found = whole["refinement"]
     assert found["share"] == 0.5 and found["weights"]["sha256"] == cards.ALL
     assert found["training"] == {"held_out_fold": cards.ALL}
     assert (shipped / "refinement.onnx").read_text() == cards.ALL
+    # One that was shown something else could not take the other's parameters.
+    content = json.loads((judged / "card.json").read_text())
+    content["refinement"]["logit_unit"] = 2.0
+    (judged / "card.json").write_text(json.dumps(content))
+    cards.share(judged, shipped)
+    assert (shipped / "refinement.onnx").read_text() == "0"

@@ -70,6 +70,11 @@ def test_an_untrained_refinement_says_what_the_first_network_said(task):
     assert torch.allclose(said, channels[:, -1:] * LOGIT_UNIT)
 
 
+def judged_on(fold: str, card: dict) -> dict:
+    training = card["refinement"]["training"] | {"held_out_fold": fold}
+    return card | {"refinement": card["refinement"] | {"training": training}}
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_it_trains_goes_on_and_is_exported(name, tmp_path, monkeypatch):
     task = TASKS[name]
@@ -119,7 +124,11 @@ def test_it_trains_goes_on_and_is_exported(name, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(word) for word in words])
     export_refinement.main()
     card = json.loads((folder / "card.json").read_text())
-    assert card["refinement"]["training"]["steps"] == [3, 3, 3]
+    assert card["refinement"]["training"]["steps"] == [[3, 3], 3]
+    # but not of one that leaves out others,
+    (folder / "card.json").write_text(json.dumps(judged_on("none", card)))
+    with pytest.raises(SystemExit, match="did not leave out"):
+        export_refinement.main()
     # and be trained further.
     exported = read_refinement(folder / export_refinement.FILE)
     assert set(exported) == set(state["average"])

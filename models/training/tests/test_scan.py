@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from voxmask_training.bending import bent
+from voxmask_training import bending
 from voxmask_training.scan import Scan, cropped, flipped, padded, resampled, turned
 
 
@@ -52,16 +52,20 @@ def test_resampling_keeps_centre_and_constants(scan):
     np.testing.assert_allclose(flat.values, 7, rtol=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_bent_scan_has_another_shape_and_its_layers_go_with_it(seed):
+@pytest.mark.parametrize("nearest", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_bent_scan_has_another_shape_and_its_layers_go_with_it(seed, nearest, monkeypatch):
+    monkeypatch.setattr(bending, "NEAREST_SHARE", nearest)
     i, j, k = np.ogrid[:40, :50, :30]
     ball = (i - 20) ** 2 + (j - 25) ** 2 + (k - 15) ** 2 < 100
     values = np.where(ball, np.float32(7), np.float32(0))
     whole = Scan(values, np.array([2.0, 2.0, 3.0]), False, foreground=ball, mni=np.eye(4))
-    out = bent(np.random.default_rng(seed), whole)
+    out = bending.bent(np.random.default_rng(seed), whole)
     assert out.shape == whole.shape and out.foreground.dtype == bool
     assert 20 < (out.foreground != ball).sum() < 0.6 * ball.sum()
     assert 0.6 * ball.sum() < out.foreground.sum() < 1.5 * ball.sum()
     # Half-way values round to either side at the border.
     assert ((out.values > 3.5) != out.foreground).sum() < 0.05 * ball.sum()
     assert out.values.min() == 0 and out.values.max() == 7
+    # Whole numbers stay such, and the nearest voxel's value is one of the scan's.
+    assert set(np.unique(out.values)) == (set(range(8)) if nearest == 0.0 else {0, 7})

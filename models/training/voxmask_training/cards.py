@@ -19,6 +19,8 @@ ALL = "none"
 """The fold of a run that left nobody out."""
 OWN = ("weights", "training")
 """What a refining network that saw every subject keeps."""
+SHOWN = ("input", "logit_most", "logit_unit")
+"""What decides whether parameters of one refining network are good for another."""
 SHARED = ("boundary", "area", "evaluation")
 
 
@@ -37,6 +39,12 @@ def refined_as(card: dict, source: dict, judged: Path, shipped: Path) -> dict:
     return found | {"refinement": source["refinement"]} | last
 
 
+def alike(own: dict, source: dict) -> bool:
+    """Whether a refining network is shown the same as that of another card."""
+    other = source.get("refinement", {})
+    return all(own[name] == other.get(name) for name in SHOWN)
+
+
 def share(judged: Path, shipped: Path) -> None:
     """Copies the blocks of one model's `card.json` into the other's."""
     source = json.loads((judged / "card.json").read_text())
@@ -44,7 +52,7 @@ def share(judged: Path, shipped: Path) -> None:
     card = json.loads(path.read_text())
     card |= {block: source[block] for block in SHARED}
     own = card.get("refinement")
-    if own and "refinement" in source and own["training"].get("held_out_fold") == ALL:
+    if own and own.get("training", {}).get("held_out_fold") == ALL and alike(own, source):
         card["refinement"] = source["refinement"] | {name: own[name] for name in OWN}
     else:
         card = refined_as(card, source, judged, shipped)
@@ -53,6 +61,9 @@ def share(judged: Path, shipped: Path) -> None:
         "held_out_subjects": source["training"]["held_out_subjects"],
         "steps": source["training"]["steps"],
     }
+    if "refinement" in source:
+        digest = source["refinement"]["weights"]["sha256"]
+        card["training"]["figures_of"]["refinement_weights"] = digest
     path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -32,7 +32,7 @@ from .refinement import (
     seen_by,
 )
 from .train_refinement import CHECKPOINT
-from .weights import FILES, read_refinement
+from .weights import FILES, read_refinement, refinement_training
 
 FILE = "refinement.onnx"
 SHAPES = ((48, 40, 56), (64, 64, 64))
@@ -63,13 +63,15 @@ def export_network(network: Refinement, path: Path, channels: int) -> float:
     return worst
 
 
-def read_run(run: Path) -> tuple[dict[str, Tensor], list[int]]:
-    """Gives the averaged weights of a run, or those of an exported file, and their steps."""
+def read_run(run: Path, fold: str) -> tuple[dict[str, Tensor], int | list]:
+    """Gives the averaged weights of a run, or those of an exported file, and their steps.
+
+    Raises SystemExit where an exported file's subjects are not those that FOLD leaves.
+    """
     if run.suffix == ".onnx":
-        card = json.loads((run.parent / "card.json").read_text())
-        return read_refinement(run), card["refinement"]["training"]["steps"]
+        return read_refinement(run), refinement_training(run, fold)["steps"]
     state = torch.load(run / CHECKPOINT, "cpu", weights_only=False)
-    return state["average"], [state["step"]]
+    return state["average"], state["step"]
 
 
 def section(
@@ -100,13 +102,15 @@ def section(
 def main() -> None:
     """Exports the run and writes it into the card."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    several = "folder, or exported refinement.onnx beside its card; of several the mean"
+    several = (
+        "folder, or exported refinement.onnx beside its card; of several the mean in equal parts"
+    )
     parser.add_argument("--run", type=Path, required=True, nargs="+", help=several)
     parser.add_argument("--models", type=Path, required=True, help="folder of exported models")
     parser.add_argument("--task", choices=TASKS, default="area")
     parser.add_argument("--fold", default="0", help="what the run left out")
     options = parser.parse_args()
-    states, steps = zip(*(read_run(run) for run in options.run), strict=True)
+    states, steps = zip(*(read_run(run, options.fold) for run in options.run), strict=True)
     task = TASKS[options.task]
     network = Refinement(task)
     network.load_state_dict(mean_of(states))
@@ -119,7 +123,7 @@ def main() -> None:
     card = json.loads(path.read_text())
     if card["input"]["channels"] != list(seen_by(task)):
         raise SystemExit("the first network sees other channels than the refining one was shown")
-    run = {"steps": sum(steps, []), "held_out_fold": options.fold}
+    run = {"steps": list(steps), "held_out_fold": options.fold}
     source = {"refinement": section(folder / FILE, task, run, card)}
     card = refined_as(card, source, folder, folder)
     path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")

@@ -2,10 +2,11 @@
 
     python -m voxmask_training.refinement_samples --data DIR [--work DIR] --model DIR --count 2000
 
-Of the area: altered heads, drawn by the data engine (`samples.py`) or altered as they are, at their
-own resolution. Of the foreground: MR scans of all regions, drawn in the same two ways, whose
-reference has quality A or B. `--model` is the folder of the first networks, whose logits the
-refining network is shown; they should not have seen the subjects that are held out. A file
+Of the area: altered heads, drawn by the data engine (`samples.py`) or altered as they are, a
+quarter of them bent, at their own resolution. Of the foreground: MR scans of all regions, drawn in
+the same two ways, whose reference has quality A or B. `--model` is the folder of the first
+networks, whose logits the refining network is shown; they should not have seen the subjects that
+are held out. A file
 WORK/refinement/SUBJECT/SEED_INDEX.npz (of the foreground: WORK/refinement-foreground) has
 
     cells    uint8 [n, 10, k, j, i]  crops of `CROP_CELLS` cells: the channels, the mask, where it

@@ -39,7 +39,7 @@ from .train import (
     follow,
     rate_at,
 )
-from .weights import read_refinement
+from .weights import read_refinement, refinement_training
 
 WINDOW = 40
 BATCH = {"cpu": 2, "cuda": 24}
@@ -194,6 +194,7 @@ def started(options: argparse.Namespace) -> Run:
     """Gives a run at its last checkpoint, or at its start."""
     network = Refinement(TASKS[options.task])
     if options.initial and options.initial.suffix == ".onnx":
+        refinement_training(options.initial, options.fold)
         network.load_state_dict(read_refinement(options.initial))
     elif options.initial:
         state = torch.load(options.initial, "cpu", weights_only=False)
@@ -216,7 +217,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="checkpoint and curve")
     parser.add_argument("--task", choices=TASKS, default="area")
     parser.add_argument("--fold", default="0", help="subjects held out; none: every subject trains")
-    initial = "checkpoint of a run to start from, or an exported refinement.onnx"
+    initial = "checkpoint of a run to start from, or a refinement.onnx beside its card"
     parser.add_argument("--initial", type=Path, help=initial)
     parser.add_argument("--hours", type=float, default=1.0, help="training time")
     parser.add_argument("--steps", type=int, help="instead of a time")

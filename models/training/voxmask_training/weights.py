@@ -6,6 +6,7 @@ head's convolution is the last one of its file.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import onnx
@@ -69,6 +70,17 @@ def read_refinement(path: Path) -> dict[str, Tensor]:
     graph = onnx.load(path).graph
     own = {i.name.removesuffix(HALF): widened(i) for i in graph.initializer}
     return {name: array for name, array in own.items() if name.endswith((".weight", ".bias"))}
+
+
+def refinement_training(path: Path, fold: str) -> dict[str, object]:
+    """Gives what the card beside an exported refining network says of its training.
+
+    Raises SystemExit where that saw subjects that FOLD holds out.
+    """
+    training = json.loads((path.parent / "card.json").read_text())["refinement"]["training"]
+    if fold not in ("none", training["held_out_fold"]):
+        raise SystemExit(f"{path} did not leave out the subjects of fold {fold}")
+    return training
 
 
 def widened(weight: onnx.TensorProto) -> Tensor:

@@ -240,6 +240,22 @@ mod tests {
     }
 
     #[test]
+    fn altered_voxels_of_long_rows_are_found_and_those_beside_the_patch_are_not() {
+        let shape = [200, 1, 1];
+        let mut scan = ramp(shape);
+        let mut altered = vec![0; 200];
+        // In the words of the patch, but outside it; then inside, at both ends of a word.
+        for (patch_altered, places) in [(vec![], [65, 169]), (vec![61, 62], [127, 128])] {
+            altered.fill(0);
+            places.iter().for_each(|&n| altered[n] = 1);
+            scan.area = Some(PackedMask::of(&altered, shape));
+            let patch = scan.cut(at([66, 0, 0]), [103, 1, 1]).unwrap();
+            let found = patch.loss.iter().enumerate().filter(|(_, v)| **v == 0);
+            assert_eq!(found.map(|(n, _)| n).collect::<Vec<_>>(), patch_altered);
+        }
+    }
+
+    #[test]
     fn used_voxels_are_counted_once() {
         let used = ramp([4, 1, 1]).used(&[at([0, 0, 0]), at([1, 0, 0])], [2, 1, 1]);
         assert_eq!(used, PackedMask::of(&[1, 1, 1, 0], [4, 1, 1]));

@@ -1,5 +1,6 @@
-//! A scan and its masks from their files: the masks, one after the other and packed at once, while
-//! the scan is read, so that little more than the scan and one mask is ever held.
+//! A scan and its masks from their files: the masks, one after the other and packed at once, beside
+//! the scan where there are threads and memory, else before it, so that little more than the scan, or
+//! than the scan and one mask, is ever held.
 
 use std::path::Path;
 
@@ -13,6 +14,8 @@ use crate::ops::interpolate;
 use crate::ops::packed_mask::PackedMask;
 use crate::volume::{self, BoundingBox, Geometry, Image, Mask, Orientation};
 
+/// Bytes of a voxel of the scan and of a mask while both are read; files of wider types take more.
+const BESIDE: f64 = 5.0;
 /// Slices of a mask that are resampled in one go.
 const SLAB: usize = 16;
 /// Share of a new voxel that must be body for it to count as body.
@@ -34,11 +37,16 @@ pub(super) fn read(config: &Config) -> Result<Scan> {
         None => native.clone(),
     };
     check_memory(config, &grid)?;
-    let read_mask = |path: &Path, least| {
-        let mask = volume::read_mask(path)?;
-        if !mask.geometry.same_grid(&native) {
+    for path in [&config.anonymization_area, &config.foreground] {
+        let Some(path) = path else { continue };
+        if !volume::read_geometry(path)?.same_grid(&native) {
+            // An image that is no good has itself to blame, not its mask.
+            volume::read_image(&config.input, None)?;
             return Err(Error::unusable(path, "does not lie on the image's grid"));
         }
+    }
+    let read_mask = |path: &Path, least| {
+        let mask = volume::read_mask(path)?;
         Masks::pack(mask.voxels, (&native, &grid), least)
     };
     let read_masks = || {
@@ -53,10 +61,15 @@ pub(super) fn read(config: &Config) -> Result<Scan> {
         };
         Ok::<_, Error>((area, foreground))
     };
-    let (image, masks) = rayon::join(|| volume::read_image(&config.input, None), read_masks);
-    // An image that is no good has itself to blame, not its mask.
-    let image = image?;
-    let (area, foreground) = masks?;
+    let read_image = || volume::read_image(&config.input, None);
+    let both = BESIDE * memory::voxels(native.shape);
+    let beside = rayon::current_num_threads() > 1 && memory::check(both, "").is_ok();
+    let ((area, foreground), image) = if beside {
+        let (masks, image) = rayon::join(read_masks, read_image);
+        (masks?, image?)
+    } else {
+        (read_masks()?, read_image()?)
+    };
     let range = image.samples.range();
     let altered = area.as_ref().map(|area| &area.native);
     let intensity = intensity(config, &image, &foreground.native, altered)?;
