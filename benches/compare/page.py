@@ -345,8 +345,8 @@ def growth(found: dict) -> list[str]:
         "",
         *table(["slices", *steps], rows),
         "",
-        "Processor time of the programs themselves, all threads together, milliseconds a slice. What the clock above",
-        "shows beyond that is the kernel's: making pages of memory, taking files in and writing them back.",
+        "Processor time of the programs themselves, all threads together, milliseconds a slice. It leaves out what the",
+        "kernel does: making pages of memory, taking files in and writing them back.",
         "",
         *table(
             ["slices", *steps],

@@ -3,6 +3,7 @@
 import json
 
 from voxmask_training import cards
+from voxmask_training.folds import NO_FOLD
 
 
 def card(digest: str, held_out: list[str], value: float) -> dict[str, object]:
@@ -49,7 +50,7 @@ def test_the_refining_network_goes_along_with_its_part_of_the_card(tmp_path):
 
 def test_a_refining_network_that_saw_every_subject_stays_and_takes_parameters_alone(tmp_path):
     judged, shipped = tmp_path / "judged", tmp_path / "shipped"
-    for folder, fold, share in ((judged, "0", 0.5), (shipped, cards.ALL, 1.0)):
+    for folder, fold, share in ((judged, "0", 0.5), (shipped, NO_FOLD, 1.0)):
         folder.mkdir()
         weights = {"file": "refinement.onnx", "sha256": fold}
         shown = {"input": {"cell_mm": 2.0}, "logit_most": 8.0, "logit_unit": 4.0}
@@ -61,9 +62,9 @@ def test_a_refining_network_that_saw_every_subject_stays_and_takes_parameters_al
     whole = json.loads((shipped / "card.json").read_text())
     assert whole["training"]["figures_of"]["refinement_weights"] == "0"
     found = whole["refinement"]
-    assert found["share"] == 0.5 and found["weights"]["sha256"] == cards.ALL
-    assert found["training"] == {"held_out_fold": cards.ALL}
-    assert (shipped / "refinement.onnx").read_text() == cards.ALL
+    assert found["share"] == 0.5 and found["weights"]["sha256"] == NO_FOLD
+    assert found["training"] == {"held_out_fold": NO_FOLD}
+    assert (shipped / "refinement.onnx").read_text() == NO_FOLD
     # One that was shown something else could not take the other's parameters.
     content = json.loads((judged / "card.json").read_text())
     content["refinement"]["logit_unit"] = 2.0

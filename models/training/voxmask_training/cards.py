@@ -14,9 +14,9 @@ import json
 import shutil
 from pathlib import Path
 
+from .folds import NO_FOLD
+
 TASKS = ("foreground", "anonymization-area")
-ALL = "none"
-"""The fold of a run that left nobody out."""
 OWN = ("weights", "training")
 """What a refining network that saw every subject keeps."""
 SHOWN = ("input", "logit_most", "logit_unit")
@@ -52,7 +52,7 @@ def share(judged: Path, shipped: Path) -> None:
     card = json.loads(path.read_text())
     card |= {block: source[block] for block in SHARED}
     own = card.get("refinement")
-    if own and own.get("training", {}).get("held_out_fold") == ALL and alike(own, source):
+    if own and own.get("training", {}).get("held_out_fold") == NO_FOLD and alike(own, source):
         card["refinement"] = source["refinement"] | {name: own[name] for name in OWN}
     else:
         card = refined_as(card, source, judged, shipped)

@@ -14,6 +14,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from .folds import NO_FOLD
 from .network import AREA, CHANNELS, FOREGROUND, Network
 
 FILES = {FOREGROUND: "foreground", AREA: "anonymization-area"}
@@ -78,7 +79,7 @@ def refinement_training(path: Path, fold: str) -> dict[str, object]:
     Raises SystemExit where that saw subjects that FOLD holds out.
     """
     training = json.loads((path.parent / "card.json").read_text())["refinement"]["training"]
-    if fold not in ("none", training["held_out_fold"]):
+    if fold not in (NO_FOLD, training["held_out_fold"]):
         raise SystemExit(f"{path} did not leave out the subjects of fold {fold}")
     return training
 
