@@ -14,13 +14,16 @@
 //! «flat», «detail», «abrupt» and «air-edge» are lost by resampling, so they are taken before it. Memory:
 //! a few planes a thread, and the cells.
 
+mod planes;
+
 use rayon::prelude::*;
+
+use planes::{FIELDS, PlaneMaker, Work};
 
 use super::card::Input;
 use super::ends::{abrupt, air_edge};
 use super::normalize::Normalization;
 use super::tiles::rows;
-use crate::lanes::{self, Lanes, Task};
 use crate::volume::coarse_grid::{Averaging, CoarseGrid};
 use crate::volume::{BoundingBox, Image};
 
@@ -149,8 +152,6 @@ const PLANES_AT_ONCE: usize = 64;
 const VALUES_AT_ONCE: usize = 1 << 24;
 /// Planes that a thread makes one after the other: each is read once, for itself and for its neighbours.
 const RUN: usize = 4;
-/// Intensity, flat and second difference.
-const FIELDS: usize = 3;
 
 /// Makes the channels that need no line of voxels: intensity, flat and detail.
 fn make_plain(
@@ -214,229 +215,6 @@ impl Channels {
         self.detail.par_iter_mut().for_each(|value| {
             *value = (input.detail_gain * *value).ln_1p() / input.detail_divisor;
         });
-    }
-}
-
-/// Makes planes of voxels into planes of cells (intensity, flat, second difference), averaged along j and i.
-struct PlaneMaker<'a> {
-    image: &'a Image,
-    normalization: &'a Normalization,
-    /// Of each grid, along i and along j.
-    averaging: Vec<[Averaging; 2]>,
-    /// Axes that count for «flat»: three voxels or more.
-    flat_axes: [bool; 3],
-    /// Axes that count for «detail»: also finely sampled.
-    detail_axes: [bool; 3],
-}
-
-/// Stored and normalised values of a plane.
-#[derive(Default)]
-struct Plane {
-    real: Vec<f32>,
-    normal: Vec<f32>,
-}
-
-/// What a thread uses again for run after run.
-#[derive(Default)]
-struct Work {
-    before: Plane,
-    here: Plane,
-    after: Plane,
-    flat: Vec<f32>,
-    detail: Vec<f32>,
-    sum: Vec<f32>,
-    line: Vec<f32>,
-}
-
-impl<'a> PlaneMaker<'a> {
-    fn new(
-        image: &'a Image,
-        grids: &[CoarseGrid],
-        normalization: &'a Normalization,
-        input: &Input,
-    ) -> Self {
-        let spacing = image.geometry.spacing().mm();
-        let flat_axes = image.shape().map(|n| n >= 3);
-        // A hair less, so that rounding in an oblique affine takes in no axis at the limit.
-        let detail_below = input.detail_below_mm - 1e-3;
-        let averaging = grids.iter().map(|grid| [0, 1].map(|a| grid.averaging(a)));
-        Self {
-            image,
-            normalization,
-            averaging: averaging.collect(),
-            flat_axes,
-            detail_axes: [0, 1, 2].map(|a| flat_axes[a] && spacing[a] < detail_below),
-        }
-    }
-
-    #[inline(always)]
-    fn read(&self, k: usize, plane: &mut Plane) {
-        let [ni, nj, _] = self.image.shape();
-        plane.real.resize(ni * nj, 0.0);
-        self.image.samples.read_run(k * ni * nj, &mut plane.real);
-        plane.normal.clone_from(&plane.real);
-        self.normalization.apply(&mut plane.normal);
-    }
-
-    /// Of each grid the planes of cells of some planes that follow each other.
-    fn make(&self, planes: &[usize], work: &mut Work) -> Vec<Vec<f32>> {
-        let cells = self.averaging.iter().map(|along| {
-            let [mi, mj] = along.each_ref().map(|averaging| averaging.cells().len());
-            Vec::with_capacity(planes.len() * FIELDS * mi * mj)
-        });
-        let mut made = cells.collect();
-        lanes::run(MakePlanes {
-            maker: self,
-            planes,
-            work,
-            made: &mut made,
-        });
-        made
-    }
-}
-
-/// [`PlaneMaker::make`].
-struct MakePlanes<'a, 'b> {
-    maker: &'a PlaneMaker<'b>,
-    planes: &'a [usize],
-    work: &'a mut Work,
-    made: &'a mut Vec<Vec<f32>>,
-}
-
-impl Task for MakePlanes<'_, '_> {
-    /// The same sums with lanes of any width.
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        let maker = self.maker;
-        let [ni, _, nk] = maker.image.shape();
-        let last = nk - 1;
-        let (Some(&first), Some(&end)) = (self.planes.first(), self.planes.last()) else {
-            return;
-        };
-        let Work {
-            before,
-            here,
-            after,
-            flat,
-            detail,
-            sum,
-            line,
-        } = self.work;
-        maker.read(first.saturating_sub(1), before);
-        maker.read(first, here);
-        for k in first..=end {
-            maker.read((k + 1).min(last), after);
-            // The next neighbour; the last plane has only the one before.
-            let next = if k < last { &*after } else { &*before };
-            flat.clear();
-            flat.resize(here.real.len(), 1.0);
-            maker.flat(&here.real, &next.real, flat);
-            detail.clear();
-            detail.resize(here.real.len(), 0.0);
-            maker.detail([&before.normal, &here.normal, &after.normal], detail);
-            for (averaging, made) in maker.averaging.iter().zip(&mut *self.made) {
-                for values in [&here.normal, &*flat, &*detail] {
-                    average(values, ni, averaging, (sum, line), made);
-                }
-            }
-            std::mem::swap(before, here);
-            std::mem::swap(here, after);
-        }
-    }
-}
-
-impl PlaneMaker<'_> {
-    #[inline(always)]
-    fn flat(&self, here: &[f32], next: &[f32], flat: &mut [f32]) {
-        let [ni, nj, _] = self.image.shape();
-        for j in 0..nj {
-            let row = &here[j * ni..(j + 1) * ni];
-            let flat = &mut flat[j * ni..(j + 1) * ni];
-            if self.flat_axes[2] {
-                keep_equal(row, &next[j * ni..(j + 1) * ni], flat);
-            }
-            if self.flat_axes[1] {
-                let other = if j + 1 < nj { j + 1 } else { j - 1 };
-                keep_equal(row, &here[other * ni..(other + 1) * ni], flat);
-            }
-            if self.flat_axes[0] {
-                keep_equal(&row[..ni - 1], &row[1..], &mut flat[..ni - 1]);
-                keep_equal(&row[ni - 1..], &row[ni - 2..ni - 1], &mut flat[ni - 1..]);
-            }
-        }
-    }
-
-    /// Mean over the axes that count of |2x − previous − next|, neighbours clamped to the edge.
-    #[inline(always)]
-    fn detail(&self, [before, here, after]: [&[f32]; 3], detail: &mut [f32]) {
-        let [ni, nj, _] = self.image.shape();
-        let axes = self.detail_axes.iter().filter(|counts| **counts).count();
-        if axes == 0 {
-            return;
-        }
-        let share = 1.0 / axes as f32;
-        for j in 0..nj {
-            let range = j * ni..(j + 1) * ni;
-            let x = &here[range.clone()];
-            let sum = &mut detail[range.clone()];
-            if self.detail_axes[2] {
-                add_second_difference(x, &before[range.clone()], &after[range], share, sum);
-            }
-            if self.detail_axes[1] {
-                let (low, high) = (j.saturating_sub(1), (j + 1).min(nj - 1));
-                let (low, high) = (
-                    &here[low * ni..(low + 1) * ni],
-                    &here[high * ni..(high + 1) * ni],
-                );
-                add_second_difference(x, low, high, share, sum);
-            }
-            if self.detail_axes[0] {
-                let (inner, end) = (&mut sum[1..ni - 1], ni - 1);
-                add_second_difference(&x[1..end], &x[..end - 1], &x[2..], share, inner);
-                sum[0] += share * (x[0] - x[1]).abs();
-                sum[end] += share * (x[end] - x[end - 1]).abs();
-            }
-        }
-    }
-}
-
-/// Averages a plane with rows of `ni` along j, a whole row at a time, and then along i; adds it to the cells. The
-/// room for a row of sums and for a line of cells is used again.
-#[inline(always)]
-fn average(
-    plane: &[f32],
-    ni: usize,
-    [along_i, along_j]: &[Averaging; 2],
-    (sum, line): (&mut Vec<f32>, &mut Vec<f32>),
-    cells: &mut Vec<f32>,
-) {
-    line.resize(along_i.cells().len(), 0.0);
-    for stretch in along_j.cells() {
-        sum.clear();
-        sum.resize(ni, 0.0);
-        for (n, &weight) in stretch.weights.iter().enumerate() {
-            let j = stretch.start + n;
-            let row = &plane[j * ni..][..ni];
-            for (sum, value) in sum.iter_mut().zip(row) {
-                *sum += weight * value;
-            }
-        }
-        along_i.apply(sum, line);
-        cells.extend_from_slice(line);
-    }
-}
-
-#[inline(always)]
-fn keep_equal(one: &[f32], other: &[f32], flat: &mut [f32]) {
-    for ((flat, a), b) in flat.iter_mut().zip(one).zip(other) {
-        *flat = if a == b { *flat } else { 0.0 };
-    }
-}
-
-#[inline(always)]
-fn add_second_difference(x: &[f32], low: &[f32], high: &[f32], share: f32, sum: &mut [f32]) {
-    for (((sum, x), low), high) in sum.iter_mut().zip(x).zip(low).zip(high) {
-        *sum += share * (2.0 * x - low - high).abs();
     }
 }
 

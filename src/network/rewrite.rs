@@ -55,6 +55,37 @@ pub(super) fn with_our_operators(model: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// A model that gives back the one number that it gets.
+pub(super) fn model_of_nothing() -> Vec<u8> {
+    /// The oldest format and operators that a model of today may have.
+    const FORMAT: u64 = 8;
+    const OPERATORS: u64 = 13;
+    let message = |fields: &[(u64, &[u8])]| {
+        let mut out = Vec::new();
+        let put = |&(number, bytes): &(u64, &[u8])| put_bytes(&mut out, number, bytes);
+        fields.iter().for_each(put);
+        out
+    };
+    let number = |field, value| {
+        let mut out = Vec::new();
+        put_number(&mut out, field, value);
+        out
+    };
+    let node = message(&[(1, b"in"), (2, b"out"), (4, b"Identity")]);
+    let shape = message(&[(1, &number(1, 1))]);
+    let tensor = [number(1, FLOAT), message(&[(2, &shape)])].concat();
+    let kind = message(&[(1, &tensor)]);
+    let value = |name| message(&[(1, name), (2, &kind)]);
+    let graph = message(&[
+        (1, &node),
+        (2, b"nothing"),
+        (11, &value(b"in")),
+        (12, &value(b"out")),
+    ]);
+    let parts = message(&[(7, &graph), (8, &number(2, OPERATORS))]);
+    [number(1, FORMAT), parts].concat()
+}
+
 /// The graph of a model that does not know our operators yet; one that comes in parts is none.
 fn graph_of(model: &[u8]) -> Option<&[u8]> {
     let mut graph = None;

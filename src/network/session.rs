@@ -270,8 +270,24 @@ fn environment() -> Result<Environment> {
         .with_telemetry(false)
         .build()
         .map_err(|e| unusable(first_line(&e)))?;
+    introduce_operators(&environment).map_err(|e| unusable(first_line(&e)))?;
     *loaded = Some(environment.clone());
     Ok(environment)
+}
+
+/// Tells ONNX Runtime of our operators, by a session of a model that does nothing.
+///
+/// It keeps the names of all domains in one place for the process, and looks whether a name is there before it adds
+/// it, without a lock: of two sessions that bring a new one at the same time, one fails or worse.
+fn introduce_operators(environment: &Environment) -> ort::Result<()> {
+    if !lanes::are_fast() {
+        return Ok(());
+    }
+    OrtSession::builder(environment)?
+        .with_intra_threads(1)?
+        .with_operators(operator::domain(1)?)?
+        .commit_from_memory(&rewrite::model_of_nothing())?;
+    Ok(())
 }
 
 /// True when a library and what it takes along could be mapped.

@@ -162,6 +162,19 @@ impl Averaging {
         &self.0
     }
 
+    /// Most cells that some voxel and those before it have begun and not finished.
+    pub fn overlapping(&self) -> usize {
+        let cells = self.0.iter().enumerate();
+        let begun = cells.map(|(n, cell)| {
+            let end = cell.start + cell.weights.len();
+            self.0[n..]
+                .iter()
+                .take_while(|other| other.start < end)
+                .count()
+        });
+        begun.max().unwrap_or(0)
+    }
+
     /// Averages a line of voxels into a line of cells.
     pub fn apply(&self, voxels: &[f32], cells: &mut [f32]) {
         for (cell, stretch) in cells.iter_mut().zip(&self.0) {
