@@ -156,12 +156,15 @@ impl Step for QaMetrics {
         let ignored = ignored.transpose()?;
         context.stage("measuring");
         let prediction = prediction.without(ignored.as_ref());
-        let mut mask = Facts::of(&prediction.chosen(&config.label));
+        let chosen = prediction.chosen(&config.label);
+        let mut mask = Facts::of(&chosen);
         if let Some(path) = &config.image {
             let image = volume::read_image(path, None)?;
             check_grid(path, &image.geometry, &grid)?;
-            mask.add_intensities(&prediction.chosen(&config.label), &image);
+            mask.add_intensities(&chosen, &image);
         }
+        // Of a label map's labels the comparison makes masks of its own.
+        drop(chosen);
         let reference = reference.map(|reference| reference.without(ignored.as_ref()));
         Ok(measure(mask, &prediction, reference.as_ref(), config))
     }

@@ -103,11 +103,7 @@ impl Facts {
 
 /// Sizes of the holes, in voxels.
 fn holes(mask: &Mask) -> Vec<usize> {
-    let inverse = Mask {
-        voxels: mask.voxels.par_iter().map(|&v| 1 - v).collect(),
-        geometry: mask.geometry.clone(),
-    };
-    let pieces = Components::find(&inverse, Connectivity::Six);
+    let pieces = Components::find_outside(mask, Connectivity::Six);
     let enclosed = pieces.pieces().iter().filter(|p| !p.touches_border);
     enclosed.map(|piece| piece.voxels).collect()
 }
@@ -174,31 +170,56 @@ fn intensities(mask: &Mask, image: &Image) -> Intensities {
     }
 }
 
+/// Voxels that are summed up beside each other, so that the processor need not wait for each sum.
+const BESIDE: usize = 8;
+
 /// Outside and inside.
 fn sums(mask: &Mask, image: &Image) -> [Sums; 2] {
     let chunks = mask.voxels.par_chunks(CHUNK).enumerate();
-    let parts: Vec<[Sums; 2]> = chunks
-        .map(|(n, voxels)| {
-            let mut values = vec![0.0; voxels.len()];
-            image.samples.read_run(n * CHUNK, &mut values);
-            let mut sums = [Sums::default(); 2];
-            for (&inside, &value) in voxels.iter().zip(&values) {
-                let value = f64::from(value);
-                sums[usize::from(inside != 0)].add(Sums {
-                    count: 1,
-                    sum: value,
-                    squares: value * value,
-                });
-            }
-            sums
-        })
-        .collect();
+    let parts = chunks.map_init(Vec::new, |values, (n, voxels)| {
+        values.resize(voxels.len(), 0.0);
+        image.samples.read_run(n * CHUNK, values);
+        sums_of(voxels, values)
+    });
+    let parts: Vec<[Sums; 2]> = parts.collect();
     let mut total = [Sums::default(); 2];
     for part in parts {
         total[0].add(part[0]);
         total[1].add(part[1]);
     }
     total
+}
+
+/// Outside and inside, of some voxels of a mask and their values.
+fn sums_of(voxels: &[u8], values: &[f32]) -> [Sums; 2] {
+    // By inside or not, then by place among those that are summed up beside each other.
+    let (mut sums, mut squares) = ([[0.0; BESIDE]; 2], [[0.0; BESIDE]; 2]);
+    let mut add = |n: usize, side: usize, value: f32| {
+        let value = f64::from(value);
+        sums[side][n] += value;
+        squares[side][n] += value * value;
+    };
+    let (voxels_beside, last_voxels) = voxels.as_chunks::<BESIDE>();
+    let (values_beside, last_values) = values.as_chunks::<BESIDE>();
+    for (voxels, values) in voxels_beside.iter().zip(values_beside) {
+        // Most lie on one side of the mask together.
+        let side = usize::from(voxels[0] != 0);
+        if *voxels == [voxels[0]; BESIDE] {
+            (0..BESIDE).for_each(|n| add(n, side, values[n]));
+        } else {
+            (0..BESIDE).for_each(|n| add(n, usize::from(voxels[n] != 0), values[n]));
+        }
+    }
+    for (n, (&voxel, &value)) in last_voxels.iter().zip(last_values).enumerate() {
+        add(n, usize::from(voxel != 0), value);
+    }
+    let inside = voxels.iter().filter(|&&voxel| voxel != 0).count();
+    let counts = [voxels.len() - inside, inside];
+    [0, 1].map(|side| Sums {
+        count: counts[side],
+        sum: sums[side].iter().sum(),
+        squares: squares[side].iter().sum(),
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A prediction against a reference.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use rayon::prelude::*;
@@ -83,20 +84,20 @@ impl Labels {
     }
 
     /// The mask of the chosen labels, of all but 0 if none is chosen.
-    pub(super) fn chosen(&self, chosen: &[i32]) -> Mask {
+    pub(super) fn chosen(&self, chosen: &[i32]) -> Cow<'_, Mask> {
         match self {
-            Self::Mask(mask) if chosen.is_empty() || chosen.contains(&1) => mask.clone(),
-            Self::Mask(mask) => Mask {
+            Self::Mask(mask) if chosen.is_empty() || chosen.contains(&1) => Cow::Borrowed(mask),
+            Self::Mask(mask) => Cow::Owned(Mask {
                 voxels: vec![0; mask.voxels.len()],
                 geometry: mask.geometry.clone(),
-            },
+            }),
             Self::Map(map) => {
                 let is_chosen = |v: i32| v != 0 && (chosen.is_empty() || chosen.contains(&v));
                 let voxels = map.voxels.par_iter().map(|&v| u8::from(is_chosen(v)));
-                Mask {
+                Cow::Owned(Mask {
                     voxels: voxels.collect(),
                     geometry: map.geometry.clone(),
-                }
+                })
             }
         }
     }
