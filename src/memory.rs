@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use rustix::mm::{Advice, madvise};
+
 use crate::error::{Error, Result};
 
 /// Less than this is never worth the question [bytes].
@@ -37,22 +39,67 @@ pub fn keep_pages() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn keep_pages() {}
 
+/// No page of a machine that this runs on is larger, or the kernel refuses, which does no harm.
+const PAGE: usize = 1 << 16;
+
+/// Whole pages of a buffer, by address: they are never read or written through it.
+pub struct Pages {
+    start: usize,
+    end: usize,
+}
+
+impl Pages {
+    /// Those of a buffer, but for what it has of a page at its ends.
+    pub fn of<T>(buffer: &mut [T]) -> Self {
+        let start = buffer.as_ptr().addr();
+        Self {
+            start: start.next_multiple_of(PAGE),
+            end: (start + size_of_val(buffer)) / PAGE * PAGE,
+        }
+    }
+
+    /// Has the kernel make them, so many bytes at a time, which costs less than the first write to each would; what
+    /// they hold stays. Nothing happens where there is no such kernel, or no memory.
+    pub fn make(&self, at_a_time: usize) {
+        for at in (self.start..self.end).step_by(at_a_time) {
+            let length = at_a_time.min(self.end - at);
+            let address = std::ptr::without_provenance_mut(at);
+            // SAFETY: at worst the range was given back meanwhile, and pages are made that nobody asked for, or an
+            // error is; the kernel leaves what pages hold as it is.
+            let done = unsafe { madvise(address, length, Advice::LinuxPopulateWrite) };
+            // Kernels before 5.14 cannot; and without memory the writer will meet the same end.
+            if done.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// Refuses what does not fit into the memory that is free; `what` needs it.
 ///
 /// # Errors
 /// Exit 75.
 pub fn check(bytes: f64, what: &str) -> Result<()> {
-    if bytes <= SMALL {
-        return Ok(());
-    }
-    match free() {
-        Some(free) if bytes > free as f64 => Err(Error::TryAgain(format!(
+    lacking(bytes).map_or(Ok(()), |free| {
+        Err(Error::TryAgain(format!(
             "not enough memory: {what} needs {:.0} MB, and {:.0} MB are free",
             bytes / 1e6,
             free as f64 / 1e6
-        ))),
-        _ => Ok(()),
-    }
+        )))
+    })
+}
+
+/// Whether so many bytes fit into the memory that is free, where that is known.
+pub fn suffices(bytes: f64) -> bool {
+    lacking(bytes).is_none()
+}
+
+/// What is free where it is less than `bytes`.
+fn lacking(bytes: f64) -> Option<u64> {
+    (bytes > SMALL)
+        .then(free)
+        .flatten()
+        .filter(|&free| bytes > free as f64)
 }
 
 /// Voxels of a grid, also of one with more than can be counted in 64 bits.

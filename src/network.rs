@@ -215,8 +215,7 @@ impl Network {
         let refiner = self.refiner.as_ref()?;
         let grid = refiner.grid(image);
         let cells = memory::voxels(grid.shape);
-        let room =
-            cells <= KEPT_CELLS && memory::check(MAKING_BYTES * cells, "finer cells").is_ok();
+        let room = cells <= KEPT_CELLS && memory::suffices(MAKING_BYTES * cells);
         let used = refiner.sees(normalization.modality) && !normalization.constant;
         (room && used).then_some(grid)
     }

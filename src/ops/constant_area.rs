@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::air_noise::AirNoise;
 use super::components::{Components, Connectivity};
 use super::morphology::{crowded, holds_ball};
-use super::rough_area::Rough;
+use super::rough_area::{Rough, leave_unlikely};
 use crate::volume::coarse_grid::CoarseField;
 use crate::volume::{Image, Mask, Samples};
 
@@ -138,7 +138,7 @@ pub fn snap(
         (begins && is_massive(constant, &whole, &rough.core)).then_some((constant, whole))
     });
     let Some((constant, whole)) = fill else {
-        return unfilled(image, rough, constant.as_ref(), painted);
+        return unfilled(image, logits, rough, (constant.as_ref(), painted));
     };
     let cut_off = noise_is_cut_off(constant, &whole, &rough.near);
     let solid = if cut_off {
@@ -155,9 +155,9 @@ pub fn snap(
     regrow(&mut area, constant);
     let is_still = rough.air_around_is(constant);
     if painted {
-        add(&mut area, |n| {
-            rough.area.voxels[n] & (1 - constant.voxels[n])
-        });
+        let mut beside = kept(&rough.area, |n| 1 - constant.voxels[n]);
+        leave_unlikely(image, logits, &rough.core, &mut beside);
+        add(&mut area, |n| beside.voxels[n]);
         if !is_still {
             leave_noise(image, &rough, &mut area);
         }
@@ -186,7 +186,12 @@ fn is_massive(constant: &Mask, whole: &Mask, core: &Mask) -> bool {
 
 /// The area where it holds no fill. `constant`: the value that is the commonest in it, which tells nothing of
 /// noise; `painted`: something bright in it is too large for a strip.
-fn unfilled(image: &Image, rough: Rough, constant: Option<&Mask>, painted: bool) -> Mask {
+fn unfilled(
+    image: &Image,
+    logits: &CoarseField,
+    rough: Rough,
+    (constant, painted): (Option<&Mask>, bool),
+) -> Mask {
     let noise = AirNoise::of(image, &rough, constant);
     let is_noise = noise.as_ref().is_some_and(|noise| !noise.is_smooth());
     if !painted && is_noise && rough.core_is_dark() {
@@ -196,6 +201,9 @@ fn unfilled(image: &Image, rough: Rough, constant: Option<&Mask>, painted: bool)
     let mut area = rough.area;
     if let Some(noise) = noise {
         noise.leave(&mut area);
+    }
+    if painted {
+        leave_unlikely(image, logits, &rough.core, &mut area);
     }
     area
 }

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::morphology::{crowded, dilate};
+use super::components::{Components, Connectivity};
+use super::morphology::{crowded, dilate, erode};
 use crate::volume::coarse_grid::CoarseField;
 use crate::volume::{BoundingBox, Image, Mask};
 
@@ -17,6 +18,15 @@ const BESIDE_MM: f64 = 5.0;
 
 /// A fill holds beside tissue this share of what it holds of all that is dark.
 const AS_OFTEN: f64 = 0.75;
+
+/// Logit of a probability of 0.8: a piece of what was painted has a voxel above it.
+const LIKELY: f32 = 1.386;
+
+/// A piece into which no ball of this radius fits [mm] lies where skin meets constant air, and was not painted ...
+const THIN_MM: f64 = 2.5;
+
+/// ... unless more than this share of it is sure.
+const SURE_SHARE: f64 = 0.25;
 
 /// A rough area; masks on the image's grid.
 pub struct Rough {
@@ -91,6 +101,27 @@ impl Rough {
     }
 }
 
+/// Leaves out of what seems to be painted or blurred the pieces that were not: nothing of them is likely, or they are
+/// thin and little of them is sure. `core`: of the rough area.
+pub(super) fn leave_unlikely(image: &Image, logits: &CoarseField, core: &Mask, part: &mut Mask) {
+    let pieces = Components::find(part, Connectivity::TwentySix);
+    let likely = rough_area(image, logits, LIKELY);
+    let inner = erode(part, THIN_MM);
+    let count = |mask: &Mask| {
+        let mut counts = vec![0_usize; pieces.pieces().len()];
+        for (run, piece) in pieces.runs() {
+            counts[piece] += mask.voxels[run].iter().filter(|v| **v != 0).count();
+        }
+        counts
+    };
+    let [likely, inner, sure] = [&likely, &inner, core].map(count);
+    pieces.keep(part, |n, piece| {
+        let is_sure = sure[n] as f64 > SURE_SHARE * piece.voxels as f64;
+        // Where a network is sure of little its core is less than likely.
+        likely[n] + sure[n] > 0 && (inner[n] > 0 || is_sure)
+    });
+}
+
 /// Whether most voxels of a mask that count lie in another.
 fn mostly(mask: &Mask, other: &Mask, counts: impl Fn(usize) -> bool + Sync) -> bool {
     let voxels = mask.voxels.par_iter().zip(&other.voxels).enumerate();
@@ -117,4 +148,55 @@ fn core_level(logits: &CoarseField, threshold: f32) -> f32 {
     let middle = above.len() / 2;
     let (_, median, _) = above.select_nth_unstable_by(middle, f32::total_cmp);
     median.min(SURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::phantom::{box_mask, grid};
+    use crate::volume::Samples;
+    use crate::volume::coarse_grid::CoarseGrid;
+
+    /// Which are left of three pieces of an area: a face, a thin one and a thick one that lie apart from it, of these
+    /// logits.
+    fn left(face: f32, thin: f32, thick: f32) -> [bool; 3] {
+        let geometry = grid([60, 60, 30], [1.0; 3]);
+        let boxes = [
+            (face, [2, 2, 4], [24, 58, 26]),
+            (thin, [34, 2, 10], [38, 58, 20]),
+            (thick, [46, 2, 8], [58, 58, 22]),
+        ];
+        let pieces = boxes.map(|(_, start, end)| box_mask(geometry.clone(), start, end));
+        let cells = CoarseGrid::over(&geometry, 1.0);
+        let inside = |n: usize| pieces.iter().position(|piece| piece.voxels[n] != 0);
+        let logit =
+            |n: usize| inside(n).map_or(-4.0, |piece| boxes[piece].0 + (n % 2) as f32 / 10.0);
+        let logits = CoarseField {
+            values: (0..geometry.voxel_count()).map(logit).collect(),
+            grid: cells,
+        };
+        let image = Image {
+            samples: Samples::F32(vec![500.0; geometry.voxel_count()]),
+            geometry,
+        };
+        let core = rough_area(&image, &logits, core_level(&logits, 0.0));
+        let mut part = rough_area(&image, &logits, 0.0);
+        leave_unlikely(&image, &logits, &core, &mut part);
+        pieces.map(|piece| {
+            let kept = piece.voxels.iter().zip(&part.voxels);
+            kept.filter(|(piece, kept)| **piece & **kept != 0).count() > 0
+        })
+    }
+
+    #[test]
+    fn pieces_apart_from_a_face_stay_where_they_are_likely_and_not_thin_or_sure() {
+        assert_eq!(left(4.0, 1.0, 1.0), [true, false, false]);
+        assert_eq!(left(4.0, 1.8, 1.8), [true, false, true]);
+        assert_eq!(left(4.0, 3.0, 3.0), [true; 3]);
+    }
+
+    #[test]
+    fn of_a_network_that_is_sure_of_little_what_it_is_surest_of_stays() {
+        assert_eq!(left(1.0, 0.5, 0.5), [true, false, false]);
+    }
 }

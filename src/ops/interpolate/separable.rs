@@ -14,6 +14,7 @@ use super::grid_map::{AxisMap, GridMap};
 use super::prefilter;
 use super::taps::{Kernel, Taps};
 use crate::lanes::{self, Lanes, Task};
+use crate::memory;
 use crate::volume::Shape;
 
 /// What to read for each target voxel, worked out once.
@@ -122,6 +123,9 @@ impl Plane<'_> {
     }
 }
 
+/// Pages of the target that are made at a time [bytes].
+const PAGES: usize = 1 << 20;
+
 /// Rows in a band: few enough for its lines of all slices of a block to stay in the cache.
 const BAND: usize = 16;
 
@@ -169,6 +173,7 @@ where
     let mut target = vec![O::default(); slice * plan.target[2]];
     let blocks = target.par_chunks_mut(slice * block).enumerate();
     blocks.for_each_init(Scratch::default, |scratch, (n, slices)| {
+        memory::Pages::of(slices).make(PAGES);
         let inside = &plan.taps[2].inside;
         let first = n * block;
         let last = first + slices.len() / slice;

@@ -63,7 +63,7 @@ pub(super) fn read(config: &Config) -> Result<Scan> {
     };
     let read_image = || volume::read_image(&config.input, None);
     let both = BESIDE * memory::voxels(native.shape);
-    let beside = rayon::current_num_threads() > 1 && memory::check(both, "").is_ok();
+    let beside = rayon::current_num_threads() > 1 && memory::suffices(both);
     let ((area, foreground), image) = if beside {
         let (masks, image) = rayon::join(read_masks, read_image);
         (masks?, image?)

@@ -1,12 +1,11 @@
 //! Memory for the voxels of a scan, and its pages.
 
 use bytemuck::Pod;
-use rustix::mm::{Advice, madvise};
+
+use crate::memory;
 
 /// Bytes that are asked for at a time, so that the pages needed first come first.
 const PIECE: usize = 8 << 20;
-/// No page of a machine that this runs on is larger, or the kernel refuses, which does no harm.
-const PAGE: usize = 1 << 16;
 
 /// `count` zeros, or `None` when memory does not suffice. No page of them exists yet.
 pub(super) fn zeroed<T: Pod>(count: usize) -> Option<Vec<T>> {
@@ -22,38 +21,8 @@ pub(super) fn fill<R: Send>(buffer: &mut [u8], fill: impl FnOnce(&mut [u8]) -> R
     if buffer.len() < 2 * PIECE || rayon::current_num_threads() < 2 {
         return fill(buffer);
     }
-    let pages = Pages::of(buffer);
-    rayon::join(|| fill(buffer), || pages.populate()).0
-}
-
-/// Whole pages of a buffer, by address: they are never read or written through it.
-struct Pages {
-    start: usize,
-    end: usize,
-}
-
-impl Pages {
-    fn of(buffer: &[u8]) -> Self {
-        let start = buffer.as_ptr().addr();
-        Self {
-            start: start.next_multiple_of(PAGE),
-            end: (start + buffer.len()) / PAGE * PAGE,
-        }
-    }
-
-    fn populate(&self) {
-        for at in (self.start..self.end).step_by(PIECE) {
-            let length = PIECE.min(self.end - at);
-            let address = std::ptr::without_provenance_mut(at);
-            // SAFETY: the range lies within a buffer that is alive until `fill` returns. The kernel
-            // makes its pages as a write would, and leaves what they hold as it is.
-            let done = unsafe { madvise(address, length, Advice::LinuxPopulateWrite) };
-            // Kernels before 5.14 cannot; and without memory the writer will meet the same end.
-            if done.is_err() {
-                return;
-            }
-        }
-    }
+    let pages = memory::Pages::of(buffer);
+    rayon::join(|| fill(buffer), || pages.make(PIECE)).0
 }
 
 #[cfg(test)]
