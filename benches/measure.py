@@ -45,8 +45,8 @@ class Result:
         if self.why:
             return
         command = [str(part) for part in self.command]
-        # What the runs before wrote is brought to the disk first: a file that is on its way there cannot be
-        # replaced, and would hold this run up.
+        # What the runs before wrote is brought to the disk first: a run that replaces a file which is on its way there
+        # may have to wait for it.
         os.sync()
         start = time.perf_counter()
         # This process is small: the kernel counts the memory of the one that starts a program as the

@@ -1,4 +1,4 @@
-//! Whether memory suffices, asked before it is taken.
+//! Whether memory suffices, asked before it is taken, and how its pages are made.
 //!
 //! Linux hands out more memory than there is and kills whoever uses it. What a file, a card or a flag
 //! asks for is therefore compared with what is free first.
@@ -58,9 +58,10 @@ impl Pages {
         }
     }
 
-    /// Has the kernel make them, so many bytes at a time, which costs less than the first write to each would; what
+    /// Has the kernel make them, so many bytes at a time (rounded up to whole pages), which costs less than the first write to each would; what
     /// they hold stays. Nothing happens where there is no such kernel, or no memory.
     pub fn make(&self, at_a_time: usize) {
+        let at_a_time = at_a_time.max(1).next_multiple_of(PAGE);
         for at in (self.start..self.end).step_by(at_a_time) {
             let length = at_a_time.min(self.end - at);
             let address = std::ptr::without_provenance_mut(at);

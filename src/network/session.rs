@@ -1,7 +1,7 @@
 //! ONNX Runtime: finding the library, loading weights, running them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
 use ort::ep::ArenaExtendStrategy;
@@ -137,6 +137,7 @@ fn build(
         .then(|| rewrite::with_our_operators(weights))
         .flatten();
     if ours.is_some() {
+        introduce_operators(environment)?;
         builder = builder.with_operators(operator::domain(threads)?)?;
     }
     let weights = ours.as_deref().unwrap_or(weights);
@@ -270,23 +271,26 @@ fn environment() -> Result<Environment> {
         .with_telemetry(false)
         .build()
         .map_err(|e| unusable(first_line(&e)))?;
-    introduce_operators(&environment).map_err(|e| unusable(first_line(&e)))?;
     *loaded = Some(environment.clone());
     Ok(environment)
 }
+
+/// Whether ONNX Runtime knows the domain of our operators.
+static INTRODUCED: Mutex<bool> = Mutex::new(false);
 
 /// Tells ONNX Runtime of our operators, by a session of a model that does nothing.
 ///
 /// It keeps the names of all domains in one place for the process, and looks whether a name is there before it adds
 /// it, without a lock: of two sessions that bring a new one at the same time, one fails or worse.
 fn introduce_operators(environment: &Environment) -> ort::Result<()> {
-    if !lanes::are_fast() {
-        return Ok(());
+    let mut introduced = INTRODUCED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*introduced {
+        OrtSession::builder(environment)?
+            .with_intra_threads(1)?
+            .with_operators(operator::domain(1)?)?
+            .commit_from_memory(&rewrite::model_of_nothing())?;
+        *introduced = true;
     }
-    OrtSession::builder(environment)?
-        .with_intra_threads(1)?
-        .with_operators(operator::domain(1)?)?
-        .commit_from_memory(&rewrite::model_of_nothing())?;
     Ok(())
 }
 

@@ -113,7 +113,8 @@ fn commonest<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<Commonest
 }
 
 /// The area above a logit of `threshold`: snapped to the constant fill that it mostly holds; else, and
-/// beside it, as rough as the logits are, but for noise that tells more (see [`super::air_noise`]).
+/// beside it, as rough as the logits are, but for noise that tells more (see [`super::air_noise`]) and for unlikely
+/// pieces of what seems painted.
 /// Voxels below `air_below` are as dark as air.
 pub fn snap(
     image: &Image,

@@ -19,13 +19,13 @@ const BESIDE_MM: f64 = 5.0;
 /// A fill holds beside tissue this share of what it holds of all that is dark.
 const AS_OFTEN: f64 = 0.75;
 
-/// Logit of a probability of 0.8: a piece of what was painted has a voxel above it.
+/// Logit of a probability of 0.8, which a piece of what was painted reaches where a network is sure of anything.
 const LIKELY: f32 = 1.386;
 
-/// A piece into which no ball of this radius fits [mm] lies where skin meets constant air, and was not painted ...
+/// A piece into which no ball of this radius fits [mm] is thin; along axes of thicker voxels nothing is.
 const THIN_MM: f64 = 2.5;
 
-/// ... unless more than this share of it is sure.
+/// More than this share of a thin piece is sure where it was painted.
 const SURE_SHARE: f64 = 0.25;
 
 /// A rough area; masks on the image's grid.
@@ -105,8 +105,6 @@ impl Rough {
 /// thin and little of them is sure. `core`: of the rough area.
 pub(super) fn leave_unlikely(image: &Image, logits: &CoarseField, core: &Mask, part: &mut Mask) {
     let pieces = Components::find(part, Connectivity::TwentySix);
-    let likely = rough_area(image, logits, LIKELY);
-    let inner = erode(part, THIN_MM);
     let count = |mask: &Mask| {
         let mut counts = vec![0_usize; pieces.pieces().len()];
         for (run, piece) in pieces.runs() {
@@ -114,7 +112,10 @@ pub(super) fn leave_unlikely(image: &Image, logits: &CoarseField, core: &Mask, p
         }
         counts
     };
-    let [likely, inner, sure] = [&likely, &inner, core].map(count);
+    // One after the other, as each mask is as large as the scan.
+    let likely = count(&rough_area(image, logits, LIKELY));
+    let inner = count(&erode(part, THIN_MM));
+    let sure = count(core);
     pieces.keep(part, |n, piece| {
         let is_sure = sure[n] as f64 > SURE_SHARE * piece.voxels as f64;
         // Where a network is sure of little its core is less than likely.

@@ -162,7 +162,7 @@ impl Averaging {
         &self.0
     }
 
-    /// Most cells that some voxel and those before it have begun and not finished.
+    /// Most cells that one voxel lies in.
     pub fn overlapping(&self) -> usize {
         let cells = self.0.iter().enumerate();
         let begun = cells.map(|(n, cell)| {

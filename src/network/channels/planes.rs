@@ -1,7 +1,7 @@
 //! Planes of voxels as planes of cells: the channels that need no line of voxels.
 //!
 //! A row of voxels is looked at once, with the rows beside it, and added to the cells that it lies in while it is
-//! in the processor's nearest cache; of the planes below and above a row's values alone are kept.
+//! in the processor's nearest cache. Of three planes the values are kept, of «flat» and «detail» one row.
 
 use crate::lanes::{self, Lanes, Task};
 use crate::network::card::Input;
@@ -18,6 +18,8 @@ pub(super) struct PlaneMaker<'a> {
     normalization: &'a Normalization,
     /// Of each grid, along i and along j.
     averaging: Vec<[Averaging; 2]>,
+    /// Of each grid, cells along j that a row may lie in.
+    at_once: Vec<usize>,
     /// Axes that count for «flat»: three voxels or more.
     flat_axes: [bool; 3],
     /// How much each axis counts for «detail»: nothing where it has few voxels or is coarsely sampled.
@@ -64,12 +66,18 @@ impl<'a> PlaneMaker<'a> {
         // A hair less, so that rounding in an oblique affine takes in no axis at the limit.
         let detail_below = input.detail_below_mm - 1e-3;
         let detail_axes = [0, 1, 2].map(|a| flat_axes[a] && spacing[a] < detail_below);
-        let share = 1.0 / detail_axes.iter().filter(|counts| **counts).count() as f32;
+        let detail_count = detail_axes.iter().filter(|counts| **counts).count();
+        let share = 1.0 / detail_count.max(1) as f32;
         let averaging = grids.iter().map(|grid| [0, 1].map(|a| grid.averaging(a)));
+        let averaging: Vec<[Averaging; 2]> = averaging.collect();
         Self {
             image,
             normalization,
-            averaging: averaging.collect(),
+            at_once: averaging
+                .iter()
+                .map(|[_, along_j]| along_j.overlapping())
+                .collect(),
+            averaging,
             flat_axes,
             detail_shares: detail_axes.map(|counts| if counts { share } else { 0.0 }),
         }
@@ -142,8 +150,8 @@ impl Task for MakePlanes<'_, '_> {
             maker.read(first, j, here);
         }
         for k in first..=end {
-            let begun_of = begun.iter_mut().zip(&maker.averaging);
-            begun_of.for_each(|(begun, [_, along_j])| begun.start(along_j, ni));
+            let begun_of = begun.iter_mut().zip(&maker.at_once);
+            begun_of.for_each(|(begun, &at_once)| begun.start(at_once, ni));
             for j in 0..nj {
                 maker.read((k + 1).min(last), j, after);
                 // The next neighbour; the last plane has only the one before.
@@ -227,10 +235,10 @@ impl PlaneMaker<'_> {
 }
 
 impl Begun {
-    /// Makes room for the cells that are begun at a time, and begins a plane.
-    fn start(&mut self, along_j: &Averaging, ni: usize) {
+    /// Makes room for so many cells, and begins a plane.
+    fn start(&mut self, at_once: usize, ni: usize) {
         self.first = 0;
-        self.sums.resize(along_j.overlapping() * FIELDS * ni, 0.0);
+        self.sums.resize(at_once * FIELDS * ni, 0.0);
     }
 
     /// Adds row `j` to the cells that it lies in, and finishes those that it is the last row of: averages them along
