@@ -161,7 +161,7 @@ proptest! {
         let geometry = grid(shape, spacing);
         let value = |n: usize| {
             let noise = (n as u32 ^ seed).wrapping_mul(2_654_435_761) >> 13;
-            if noise % 3 == 0 { 0.0 } else { (noise % 900) as f32 }
+            if noise.is_multiple_of(3) { 0.0 } else { (noise % 900) as f32 }
         };
         let image = Image {
             samples: Samples::F32((0..geometry.voxel_count()).map(value).collect()),
