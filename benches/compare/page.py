@@ -97,6 +97,10 @@ def goals(found: dict) -> list[str]:
     return ["## Goals", "", *table(["what", "goal", "measured", "reached"], rows), *reasons(found)]
 
 
+# What `shares` calls the voxels' way from file to file.
+FILES = "voxels, read, turned and written"
+
+
 def reasons(found: dict) -> list[str]:
     """Why goals are missed, as far as the profile of the steps tells."""
     steps = found.get("profile")
@@ -113,8 +117,8 @@ def reasons(found: dict) -> list[str]:
         f"- Foreground: {percent('segment-foreground', 'network')} of the processor's time is the network's,",
         f"  {percent('segment-foreground', 'channels')} goes into what it is shown;",
         f"  {percent('segment-foreground', 'gunzip', 'gzip')} is gunzip and gzip.",
-        "- More threads: they do not help the kernel, which reads and writes files and makes pages",
-        f"  ({percent('qa-metrics', 'pages of memory')} of qa-metrics).",
+        "- More threads: they help the kernel and the disk little, which take files in, put them away and make pages",
+        f"  (of crop-patches, {percent('crop-patches', 'pages of memory', FILES)}).",
         *of_linear(found.get("linear")),
     ]
 

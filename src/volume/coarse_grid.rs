@@ -164,13 +164,10 @@ impl Averaging {
 
     /// Most cells that one voxel lies in.
     pub fn overlapping(&self) -> usize {
-        let cells = self.0.iter().enumerate();
-        let begun = cells.map(|(n, cell)| {
+        // Cells start in order.
+        let begun = self.0.iter().enumerate().map(|(n, cell)| {
             let end = cell.start + cell.weights.len();
-            self.0[n..]
-                .iter()
-                .take_while(|other| other.start < end)
-                .count()
+            self.0[n..].partition_point(|other| other.start < end)
         });
         begun.max().unwrap_or(0)
     }

@@ -128,7 +128,7 @@ fn defined(
         }
         let mean = detail.iter().sum::<f64>() / detail.len().max(1) as f64;
         let values = [normal(at), f64::from(u8::from(flat)), mean];
-        for (cell, _) in sums[0].clone().iter().enumerate() {
+        for cell in 0..grid.cell_count() {
             let [mi, mj, _] = grid.shape;
             let cell_at = [cell % mi, cell / mi % mj, cell / (mi * mj)];
             let weight = |axis: usize| {
