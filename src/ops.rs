@@ -4,6 +4,7 @@
 //! result does not depend on how fine or how oblique the grid is.
 
 pub mod air_noise;
+mod blocks;
 pub mod boundary;
 pub mod components;
 pub mod constant_area;

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::air_noise::AirNoise;
+use super::blocks::snap_to_blocks;
 use super::components::{Components, Connectivity};
 use super::morphology::{crowded, holds_ball};
 use super::rough_area::{Rough, leave_unlikely};
@@ -139,7 +140,7 @@ pub fn snap(
         (begins && is_massive(constant, &whole, &rough.core)).then_some((constant, whole))
     });
     let Some((constant, whole)) = fill else {
-        return unfilled(image, logits, rough, (constant.as_ref(), painted));
+        return unfilled(image, logits, &rough, (constant.as_ref(), painted));
     };
     let cut_off = noise_is_cut_off(constant, &whole, &rough.near);
     let solid = if cut_off {
@@ -158,6 +159,7 @@ pub fn snap(
     if painted {
         let mut beside = kept(&rough.area, |n| 1 - constant.voxels[n]);
         leave_unlikely(image, logits, &rough.core, &mut beside);
+        snap_to_blocks(image, &rough, Some(constant), &mut beside);
         add(&mut area, |n| beside.voxels[n]);
         if !is_still {
             leave_noise(image, &rough, &mut area);
@@ -190,21 +192,22 @@ fn is_massive(constant: &Mask, whole: &Mask, core: &Mask) -> bool {
 fn unfilled(
     image: &Image,
     logits: &CoarseField,
-    rough: Rough,
+    rough: &Rough,
     (constant, painted): (Option<&Mask>, bool),
 ) -> Mask {
-    let noise = AirNoise::of(image, &rough, constant);
+    let noise = AirNoise::of(image, rough, constant);
     let is_noise = noise.as_ref().is_some_and(|noise| !noise.is_smooth());
     if !painted && is_noise && rough.core_is_dark() {
         // Noise for a strip of the face: what is bright is what lies behind.
         return kept(&rough.area, |n| rough.dark.voxels[n]);
     }
-    let mut area = rough.area;
+    let mut area = rough.area.clone();
     if let Some(noise) = noise {
         noise.leave(&mut area);
     }
     if painted {
         leave_unlikely(image, logits, &rough.core, &mut area);
+        snap_to_blocks(image, rough, constant, &mut area);
     }
     area
 }

@@ -84,3 +84,27 @@ def test_what_is_there_is_kept_and_more_pairs_can_be_asked_for(volume, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")}
     assert originals.write(volume, tmp_path, 3, None, [1]) == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")} == before
+
+
+def test_thick_slices_lie_where_the_scan_did():
+    scan = replace(head(), spacing=np.full(3, 1.0), mni=np.eye(4))
+    for seed in range(6):
+        thick = originals.in_slices(np.random.default_rng(seed), scan)
+        (axis,) = np.flatnonzero(thick.spacing != scan.spacing)
+        assert 3.0 <= thick.spacing[axis] <= 6.5
+        ends = [s.mni @ [*(np.array(s.shape) - 1) / 2, 1.0] for s in (scan, thick)]
+        np.testing.assert_allclose(*ends)
+        size = [s.foreground.sum() * s.spacing.prod() for s in (scan, thick)]
+        assert abs(size[1] / size[0] - 1) < 0.05
+        inside = thick.values[thick.foreground].mean()
+        assert 340 < inside < 420 and thick.values[~thick.foreground].mean() < 80
+
+
+def test_slices_that_are_thick_stay_and_altered_ones_are_kept_by_name(volume, tmp_path):
+    scan = head()  # slices of 4 mm
+    assert originals.in_slices(np.random.default_rng(0), scan) is scan
+    assert originals.write(volume, tmp_path, 0, None, [1], 2) == 6 + 4 + 4
+    names = sorted(path.stem for path in tmp_path.glob("*/*thick*"))
+    assert names == [
+        f"original_t1_thick_00{n}{ending}" for n in range(2) for ending in ("", "_before")
+    ]

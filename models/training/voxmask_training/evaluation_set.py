@@ -5,7 +5,8 @@
 writes WORK/evaluate/area/SUBJECT__METHOD__BACKGROUND/ with image.nii.gz,
 reference.nii.gz (the area), free.nii.gz (left out of scores) and case.json, for the
 subjects of a held-out fold: heads after real tools and simulated ones, in noisy and
-zeroed air, and every subject's intact scan. What is there already is kept.
+zeroed air, once more in thick slices, and every subject's intact scan. What is there already is
+kept.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from . import alterations, scenes
 from .alterations import altered, points_on
 from .channels import read_canonical
 from .folds import FOLDS_FILE
-from .samples import published
+from .originals import THICK_MM, in_slices
+from .samples import published, rounded
 from .scan import Scan
 from .sources import Volume, read_volumes, safe_name
 from .templates import Templates
@@ -46,6 +48,21 @@ SIMULATED = {
     "shell-212-face": ("shell-212", "face"),
 }
 EVERY_METHOD = (*TOOLS, *MASKS, *SIMULATED)
+APART = {"ears-blur": ("face-teeth-ears", "blur"), "box-blur": ("brain-box", "blur")}
+"""Blur in pieces and all around: a head gets one in noisy air, the other in zeroed air."""
+IN_SLICES = (
+    "pydeface-mask",
+    "blur",
+    "strip-zero",
+    "mridefacer-mask",
+    "ears-blur",
+    "pixels",
+    "plane-zero",
+    "box-blur",
+    "shell-212-face",
+)
+"""What a head of thin slices gets once more in thick ones, three in each air."""
+SLICES_SEED = 7
 CT_METHODS = ("pydeface-mask", "mridefacer-mask", "plane-zero", "strip-zero", "blur")
 
 
@@ -59,6 +76,13 @@ def methods_of(volume: Volume, zeroed: bool, turn: int) -> list[str]:
     if turn == 0:
         return names[::2] if zeroed else names
     return names[(turn + zeroed) % 3 :: 3]
+
+
+def methods_in_slices(scan: Scan, zeroed: bool, turn: int) -> list[str]:
+    """Which methods a head gets in thick slices: none where its own are thick."""
+    if scan.spacing.max() >= THICK_MM:
+        return []
+    return list(IN_SLICES[(turn + zeroed) % 3 :: 3])
 
 
 def mask_case(scan: Scan, templates: Templates, name: str) -> Scan:
@@ -103,24 +127,45 @@ def altered_cases(source: Source, templates: Templates) -> Iterator[tuple[str, s
     for zeroed in (True,) if constant else (False, True):
         start = scan if constant or not zeroed else scenes.air_zeroed(rng, scan)
         background = "zeroed" if zeroed else "noise"
-        for name in methods_of(volume, zeroed, turn):
-            if not source.lacks(name, background):
-                continue
-            rng = np.random.default_rng([turn, zeroed, EVERY_METHOD.index(name)])
-            try:
-                if name in TOOLS:
-                    out = with_tool(start, source.affine, name, volume.data, templates)
-                elif name in MASKS:
-                    out = mask_case(start, templates, name)
-                else:
-                    out, kind, _ = altered(rng, start, templates, *SIMULATED[name])
-                    if kind == "intact":
-                        continue
-            except Exception:
-                print(volume.stem, name, traceback.format_exc(), flush=True)
-                continue
-            if out.area.any():
-                yield name, background, out
+        apart = list(APART)[(turn + zeroed) % 2]
+        for name in [*methods_of(volume, zeroed, turn), apart]:
+            if source.lacks(name, background):
+                yield from one_case(source, start, templates, name, background)
+        wanted = methods_in_slices(scan, zeroed, turn)
+        wanted = [name for name in wanted if source.lacks(name, f"{background}-thick")]
+        if wanted:
+            rng = np.random.default_rng([SLICES_SEED, turn, zeroed])
+            thick = rounded(in_slices(rng, scan))
+            if zeroed and not constant:
+                thick = rounded(scenes.air_zeroed(rng, thick))
+            nothing = np.zeros(thick.shape, bool)
+            thick = replace(thick, area=nothing, free=nothing)
+            yield "intact", f"{background}-thick", thick
+        for name in wanted:
+            yield from one_case(source, thick, templates, name, f"{background}-thick")
+
+
+def one_case(
+    source: Source, start: Scan, templates: Templates, name: str, background: str
+) -> Iterator[tuple[str, str, Scan]]:
+    """Method, background and altered scan; nothing where the method does not meet the head."""
+    volume = source.volume
+    methods = [*EVERY_METHOD, *APART]
+    rng = np.random.default_rng([source.turn, "zeroed" in background, methods.index(name)])
+    try:
+        if name in TOOLS:
+            out = with_tool(start, source.affine, name, volume.data, templates)
+        elif name in MASKS:
+            out = mask_case(start, templates, name)
+        else:
+            out, kind, _ = altered(rng, start, templates, *(SIMULATED | APART)[name])
+            if kind == "intact":
+                return
+    except Exception:
+        print(volume.stem, name, traceback.format_exc(), flush=True)
+        return
+    if out.area.any():
+        yield name, background, out
 
 
 def intact_cases(volume: Volume, scan: Scan, turn: int) -> Iterator[tuple[str, str, Scan]]:
@@ -137,6 +182,14 @@ def intact_cases(volume: Volume, scan: Scan, turn: int) -> Iterator[tuple[str, s
     wanted = "head" in volume.region or turn % 2 == 0
     if wanted and own != "zeroed" and scan.foreground is not None:
         yield volume.kind, "zeroed", scenes.air_zeroed(np.random.default_rng(turn), scan)
+
+
+def affine_of(scan: Scan, original: Scan, affine: np.ndarray) -> np.ndarray:
+    """The affine (4, 4) of a scan that may lie in other slices than the original's."""
+    steps = scan.spacing / original.spacing
+    matrix = np.diag([*steps, 1.0])
+    matrix[:3, 3] = (np.array(original.shape) - 1) / 2 - steps * (np.array(scan.shape) - 1) / 2
+    return affine @ matrix
 
 
 def save(folder: Path, case: dict, scan: Scan, affine: np.ndarray) -> None:
@@ -204,7 +257,7 @@ def main() -> None:
         for method, background, scan in cases_of(source, templates):
             folder = source.folder(method, background)
             case = describe(volume, method, background, scan)
-            save(folder, case, scan, source.affine)
+            save(folder, case, scan, affine_of(scan, source.scan, source.affine))
             print(folder.name, case["area_ml"], flush=True)
 
 

@@ -1,12 +1,13 @@
 """Training samples of scans as they are: nothing restaged, at the scan's own resolution.
 
-    python -m voxmask_training.originals --data DIR [--work DIR] [--heads 64]
+    python -m voxmask_training.originals --data DIR [--work DIR] [--heads 64] [--slices 32]
 
 What `samples` draws is varied widely and mostly resampled, so that the scans that people have are
 the rarest of all. These are each volume as published, once more with its air zeroed and a few
 times with other air, and heads altered by real programs, in their own air and in zeroed air, and
-by simulated ones, each beside its twin. Files as those of `samples`, their names begin with
-`patches.ORIGINAL`; what is there already is kept.
+by simulated ones, each beside its twin; simulated ones once more in thick slices, which a tool then
+meets as they are. Files as those of `samples`, their names begin with `patches.ORIGINAL`; what is
+there already is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from . import scenes
 from .alterations import altered
 from .patches import ORIGINAL
 from .samples import Sample, arrays, published, rounded, store
-from .scan import Scan
+from .scan import Scan, along, shifted
 from .sources import Volume, read_volumes, safe_name
 from .templates import Templates
 from .tools import TOOLS, with_tool
@@ -40,6 +41,16 @@ TOOL_VALUES = (-1.0, 50.0)
 """The lowest value of a scan that the programs take, and the least that its highest has to be."""
 ROUNDED_SHARE = 0.8
 TOOLS_SEED = 1_000_000
+SLICES_SEED = 2_000_000
+THICK_MM = 2.9
+"""Slices from here on are thick."""
+SLICE_MM = (3.0, 6.5)
+NOISIEST_SLICE = 0.04
+"""Most noise that a slice has of its own, of the scan's scale."""
+SLICE_AXES = (0.15, 0.15, 0.7)
+"""How often slices are sagittal, coronal and axial."""
+MEASURED_SHARE = 0.75
+"""Slices that are measured one by one: noise of their own on each, and often a gap between."""
 TRIES = 5
 """Draws for a pair: some tools do not meet some heads."""
 
@@ -95,6 +106,39 @@ def after_tools(
             yield f"{ending}_{tool}", [before, Sample(after, f"{tool}-tool", "tool", True)]
 
 
+def in_slices(rng: np.random.Generator, scan: Scan) -> Scan:
+    """Gives a scan in thick slices: those it has, or means over slabs of 3 to 6.5 mm of it.
+
+    A slice is as thick as they are apart, or thinner, a gap between. Averaged noise is gone, and so
+    is its distribution in the air, unless the slices are measured one by one.
+    """
+    if scan.spacing.max() >= THICK_MM:
+        return scan
+    axis = int(rng.choice(3, p=SLICE_AXES))
+    old, apart = scan.spacing[axis], rng.uniform(*SLICE_MM)
+    count = int(scan.shape[axis] * old / apart)
+    thick = apart * rng.uniform(0.7, 1.0)
+    starts = (np.arange(scan.shape[axis]) - scan.shape[axis] / 2) * old
+    middles = (np.arange(count) - (count - 1) / 2) * apart
+    first, last = middles[:, None] - thick / 2, middles[:, None] + thick / 2
+    shares = np.clip(np.minimum(starts + old, last) - np.maximum(starts, first), 0.0, None)
+    shares = (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+    matrix = np.eye(4)
+    matrix[axis, axis] = apart / old
+    matrix[axis, 3] = (scan.shape[axis] - 1) / 2 - apart / old * (count - 1) / 2
+    spacing = scan.spacing.copy()
+    spacing[axis] = apart
+
+    def move(layer: np.ndarray) -> np.ndarray:
+        moved = along(layer.astype(np.float32), {axis: shares})
+        return moved > 0.5 if layer.dtype == bool else moved
+
+    out = scan.mapped(move, spacing=spacing, mni=shifted(scan.mni, matrix))
+    if scan.ct or scan.background == "zeroed" or rng.random() > MEASURED_SHARE:
+        return out
+    return scenes.noisy(rng, out, NOISIEST_SLICE)
+
+
 def pair(scan: Scan, templates: Templates, rng: np.random.Generator) -> list[Sample]:
     """Gives a head before and after a simulated tool; nothing where no tool met it."""
     for _ in range(TRIES):
@@ -111,15 +155,24 @@ def pair(scan: Scan, templates: Templates, rng: np.random.Generator) -> list[Sam
     return []
 
 
-def write(volume: Volume, folder: Path, count: int, templates: Templates, seed: list[int]) -> int:
+def write(
+    volume: Volume,
+    folder: Path,
+    count: int,
+    templates: Templates,
+    seed: list[int],
+    thick: int = 0,
+) -> int:
     """Writes a volume's samples that are not there yet; gives how many.
 
-    `count`: simulated pairs, where it is a registered head with its face; each has a seed of its
-    own.
+    `count`: simulated pairs, where it is a registered head with its face, `thick`: those in thick
+    slices; each has a seed of its own.
     """
     stem, folder = f"{ORIGINAL}{volume.stem}", folder / safe_name(volume.subject)
-    paired = count if volume.shows_face and volume.mni is not None else 0
-    names = {n: f"{stem}_{n:03d}" for n in range(paired)}
+    paired = volume.shows_face and volume.mni is not None and count + thick > 0
+    names = {n: f"{stem}_{n:03d}" for n in range(count)}
+    names |= {SLICES_SEED + n: f"{stem}_thick_{n:03d}" for n in range(thick)}
+    names = names if paired else {}
     missing = {n: name for n, name in names.items() if not (folder / f"{name}.npz").exists()}
     alone, tools = folder / f"{stem}.npz", folder / f"{stem}.tools"
     if alone.exists() and (tools.exists() or not paired) and not missing:
@@ -140,7 +193,9 @@ def write(volume: Volume, folder: Path, count: int, templates: Templates, seed: 
         for ending, sample in reversed(list(intact(volume, scan, np.random.default_rng(seed)))):
             keep(f"{stem}{ending}", sample)
     for n, name in missing.items():
-        keep_pair(name, pair(scan, templates, np.random.default_rng([*seed, n])))
+        rng = np.random.default_rng([*seed, n])
+        start = in_slices(rng, scan) if n >= SLICES_SEED else scan
+        keep_pair(name, pair(start, templates, rng))
     if paired and not tools.exists():
         rng = np.random.default_rng([*seed, TOOLS_SEED])
         for ending, samples in after_tools(volume, scan, affine, templates, rng):
@@ -156,13 +211,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=default_work())
     parser.add_argument("--heads", type=int, default=64, help="simulated pairs of each head")
+    parser.add_argument("--slices", type=int, default=32, help="further ones in thick slices")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     templates = Templates(options.data)
     folder = options.work / "samples"
     for n, volume in enumerate(read_volumes(options.data, options.work)):
         try:
-            written = write(volume, folder, options.heads, templates, [options.seed, n])
+            seed = [options.seed, n]
+            written = write(volume, folder, options.heads, templates, seed, options.slices)
         except Exception:  # one bad volume must not end the run
             print(f"{volume.stem} failed\n{traceback.format_exc()}", flush=True)
             continue
