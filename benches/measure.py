@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -21,6 +23,9 @@ class Result:
     # Processor time of the program itself, without the kernel's.
     user_s: list[float] = field(default_factory=list)
     check: object = None
+    # Files and folders that are taken away before each run: most people write where nothing is, and a file that
+    # replaces another makes the file system find room for it at once.
+    writes: list[Path] = field(default_factory=list)
     # Why there is no figure.
     why: str = ""
 
@@ -45,6 +50,8 @@ class Result:
         if self.why:
             return
         command = [str(part) for part in self.command]
+        for path in self.writes:
+            remove(path)
         # What the runs before wrote is brought to the disk first: a run that replaces a file which is on its way there
         # may have to wait for it.
         os.sync()
@@ -81,3 +88,11 @@ class Result:
             said = json.loads(last[0])
             self.inner_s.append(said["seconds"])
             self.check = said.get("check")
+
+
+def remove(path: Path) -> None:
+    """Takes away a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -99,7 +99,11 @@ def voxmask_tasks(
     calls = [(f"voxmask-{step}", step, own) for step, own in flags.items()]
     calls.append(("  64 patches of 160³ at 1 mm", "crop-patches", training))
     return [
-        Result(name, [str(x) for x in [programs / f"voxmask-{step}", *own, *common]])
+        Result(
+            name,
+            [str(x) for x in [programs / f"voxmask-{step}", *own, *common]],
+            writes=[own[own.index("--output") + 1]] if "--output" in own else [],
+        )
         for name, step, own in calls
     ]
 

@@ -37,7 +37,8 @@ def write(found: dict, folder: Path) -> None:
         "",
         "Written by `make compare`, which measures voxmask and its peers in the same rounds. Every figure is",
         "the median of the rounds of one run; a process each, whose peak memory is that of the process, input",
-        "and libraries included. What the runs before wrote is brought to the disk first.",
+        "and libraries included. What it is to write is taken away first, and what runs before wrote is brought to",
+        "the disk.",
         "",
         *setting(found),
     ]

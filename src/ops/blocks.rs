@@ -111,10 +111,7 @@ fn share_of(mask: &Mask, counts: impl Fn(usize) -> u8 + Sync) -> Option<f64> {
 /// Takes out the pieces that an area does not cover to a fair share, and far smaller ones.
 fn keep_covered(blocks: &mut Mask, area: &Mask) {
     let pieces = Components::find(blocks, Connectivity::TwentySix);
-    let mut covered = vec![0_usize; pieces.pieces().len()];
-    for (run, piece) in pieces.runs() {
-        covered[piece] += area.voxels[run].iter().filter(|v| **v != 0).count();
-    }
+    let covered = pieces.count_in(area);
     let largest = pieces.pieces().iter().map(|piece| piece.voxels).max();
     let [share, size] = PIECE_SHARES;
     pieces.keep(blocks, |n, piece| {

@@ -72,6 +72,15 @@ impl Components {
         self.runs.ranges().zip(pieces)
     }
 
+    /// How many voxels of each piece lie in another mask on the same grid.
+    pub fn count_in(&self, mask: &Mask) -> Vec<usize> {
+        let mut counts = vec![0; self.pieces.len()];
+        for (run, piece) in self.runs() {
+            counts[piece] += mask.voxels[run].iter().filter(|v| **v != 0).count();
+        }
+        counts
+    }
+
     /// Clears in `mask`, which they were found in, the pieces that are not to be kept.
     pub fn keep(&self, mask: &mut Mask, keep: impl Fn(usize, &Piece) -> bool) {
         self.paint(&mut mask.voxels, 0, |n, piece| !keep(n, piece));

@@ -154,6 +154,7 @@ pub fn snap(
         pieces.leave_chance();
     }
     let mut area = pieces.of_area(rule);
+    rough.leave_air_alone(&mut area);
     regrow(&mut area, constant);
     let is_still = rough.air_around_is(constant);
     if painted {
@@ -199,7 +200,9 @@ fn unfilled(
     let is_noise = noise.as_ref().is_some_and(|noise| !noise.is_smooth());
     if !painted && is_noise && rough.core_is_dark() {
         // Noise for a strip of the face: what is bright is what lies behind.
-        return kept(&rough.area, |n| rough.dark.voxels[n]);
+        let mut area = kept(&rough.area, |n| rough.dark.voxels[n]);
+        rough.leave_air_alone(&mut area);
+        return area;
     }
     let mut area = rough.area.clone();
     if let Some(noise) = noise {
@@ -278,13 +281,8 @@ struct Pieces<'a> {
 impl<'a> Pieces<'a> {
     fn of(solid: &'a Mask, rough: &Mask, near: &'a Mask) -> Self {
         let components = Components::find(solid, Connectivity::Six);
-        let count = |voxels: &[u8]| voxels.iter().filter(|v| **v != 0).count();
-        let mut covered = vec![0_usize; components.pieces().len()];
-        let mut nearby = covered.clone();
-        for (run, piece) in components.runs() {
-            covered[piece] += count(&rough.voxels[run.clone()]);
-            nearby[piece] += count(&near.voxels[run]);
-        }
+        let covered = components.count_in(rough);
+        let nearby = components.count_in(near);
         Self {
             solid,
             near,

@@ -25,6 +25,11 @@ const LIKELY: f32 = 1.386;
 /// A piece into which no ball of this radius fits [mm] is thin; along axes of thicker voxels nothing is.
 const THIN_MM: f64 = 2.5;
 
+/// A piece of which less than the share lies so near to tissue lies in air alone. Of further pieces of tools' areas 0.4
+/// and more does, of wedges that a scanner left empty 0.034 at most.
+const NEAR_TISSUE_SHARE: f64 = 0.12;
+const NEAR_TISSUE_MM: f64 = 10.0;
+
 /// More than this share of a thin piece is sure where it was painted.
 const SURE_SHARE: f64 = 0.25;
 
@@ -95,6 +100,23 @@ impl Rough {
         }
     }
 
+    /// Leaves out of an area what a scanner left empty: pieces that lie in air alone, but for the one that holds most
+    /// of the core. What a tool blanks begins at the head.
+    pub fn leave_air_alone(&self, area: &mut Mask) {
+        let pieces = Components::find(area, Connectivity::TwentySix);
+        if pieces.pieces().len() < 2 {
+            return;
+        }
+        let mut tissue = self.dark.clone();
+        tissue.voxels.par_iter_mut().for_each(|v| *v = 1 - *v);
+        let near = pieces.count_in(&dilate(&tissue, NEAR_TISSUE_MM));
+        let core = pieces.count_in(&self.core);
+        let main = (0..core.len()).max_by_key(|n| core[*n]);
+        pieces.keep(area, |n, piece| {
+            Some(n) == main || near[n] as f64 >= NEAR_TISSUE_SHARE * piece.voxels as f64
+        });
+    }
+
     /// Whether most of the core is dark.
     pub fn core_is_dark(&self) -> bool {
         mostly(&self.core, &self.dark, |_| true)
@@ -105,17 +127,10 @@ impl Rough {
 /// thin and little of them is sure. `core`: of the rough area.
 pub(super) fn leave_unlikely(image: &Image, logits: &CoarseField, core: &Mask, part: &mut Mask) {
     let pieces = Components::find(part, Connectivity::TwentySix);
-    let count = |mask: &Mask| {
-        let mut counts = vec![0_usize; pieces.pieces().len()];
-        for (run, piece) in pieces.runs() {
-            counts[piece] += mask.voxels[run].iter().filter(|v| **v != 0).count();
-        }
-        counts
-    };
     // One after the other, as each mask is as large as the scan.
-    let likely = count(&rough_area(image, logits, LIKELY));
-    let inner = count(&erode(part, THIN_MM));
-    let sure = count(core);
+    let likely = pieces.count_in(&rough_area(image, logits, LIKELY));
+    let inner = pieces.count_in(&erode(part, THIN_MM));
+    let sure = pieces.count_in(core);
     pieces.keep(part, |n, piece| {
         let is_sure = sure[n] as f64 > SURE_SHARE * piece.voxels as f64;
         // Where a network is sure of little its core is less than likely.

@@ -327,3 +327,29 @@ fn a_thin_blurred_strip_keeps_its_bright_part() {
     let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
     assert_eq!(differing(&found, &rough), 0);
 }
+
+#[test]
+fn what_a_scanner_left_empty_away_from_the_head_is_no_part_of_a_fill() {
+    // A strip was blanked before the face; a wedge in the air, and one that touches the face, held no noise before.
+    let strip = |n: usize| (30..40).contains(&(n % SHAPE[0]));
+    let rows = |n: usize| n / SHAPE[0] % SHAPE[1];
+    let found = |wedge: std::ops::Range<usize>| {
+        let image = head(|n, value| match n % SHAPE[0] {
+            _ if strip(n) && rows(n) < 24 => 0,
+            i if wedge.contains(&i) && rows(n) >= 30 => 0,
+            _ => value,
+        });
+        let found = snap(
+            &image,
+            &slab(&image, 12.0, 44.0),
+            0.0,
+            AIR_BELOW,
+            &STRIP_RULE,
+        );
+        let geometry = &found.geometry;
+        let at = |i, j| found.voxels[i + SHAPE[0] * (j + SHAPE[1] * (geometry.shape[2] / 2))];
+        [at(35, 12), at(20, 36)]
+    };
+    assert_eq!(found(16..30), [1, 0]);
+    assert_eq!(found(16..40), [1, 1]);
+}
