@@ -121,9 +121,8 @@ def monai_task(volume: Path, scratch: Path, threads: int) -> Result:
         requirements = ROOT / "benches/requirements.txt"
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
     script, target = ROOT / "benches/monai_spacing.py", scratch / f"monai{suffix_of(volume)}"
-    return Result(
-        "MONAI Spacing", [str(x) for x in [python, script, volume, target, SPACING_MM, threads]]
-    )
+    call = [python, script, volume, target, SPACING_MM, threads]
+    return Result("MONAI Spacing", [str(x) for x in call], writes=[target])
 
 
 def print_table(tasks: list[Result]) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -44,8 +45,8 @@ OPERATIONS = {
     "surfaces": "surface distances, 2 masks",
     "network": "second network, 96³ cells",
 }
-# What ours, nibabel and SimpleITK call the scan that they save.
-SAVED = ("ours", "nibabel", "itk")
+# What ours, nibabel, SimpleITK and Otsu's threshold call the file that they save.
+SAVED = ("ours", "nibabel", "itk", "otsu")
 
 
 def main() -> int:
@@ -176,7 +177,8 @@ class Session:
             "`--help`": [program, "--help"],
             "foreground of 64³ voxels": [program, *flags, "--overwrite", "--quiet"],
         }
-        results = [Result(name, call) for name, call in calls.items()]
+        written = [self.scratch / "small_mask.nii.gz"]
+        results = [Result(name, call, writes=written) for name, call in calls.items()]
         for _ in range(7 * self.rounds):
             for result in results:
                 result.measure(LIMIT_S)
@@ -187,7 +189,7 @@ class Session:
         found = {}
         for threads in dict.fromkeys((1, self.threads)):
             tasks = voxmask_tasks(self.image, self.scratch, threads)
-            results = [Result(task.name.strip(), task.command) for task in tasks]
+            results = [replace(task, name=task.name.strip()) for task in tasks]
             results += [
                 Result("reading the scan alone", self.ours("load", threads)),
                 Result(
@@ -272,9 +274,8 @@ class Session:
             script = [self.python, HERE / "peers.py", work]
             data = ["--data", self.scratch, "--threads", self.threads]
             results += [Result(name, [*script, name, *data]) for name in names]
-            if work == "save":
-                for result in results:
-                    result.writes = [self.scratch / f"{name}.nii.gz" for name in SAVED]
+            for result in results:
+                result.writes = [self.scratch / f"{name}.nii.gz" for name in SAVED]
             found[work] = results
         for n in range(self.rounds):
             for work, results in found.items():
@@ -299,7 +300,7 @@ class Session:
                 self.step("resample", "--input", plain, "--output", scan, *same)
                 plain.unlink()
             tasks = voxmask_tasks(scan, self.scratch, self.threads)
-            results = [Result(task.name, task.command) for task in tasks[:5]]
+            results = tasks[:5]
             for _ in range(1 if count > 600 else self.rounds):
                 for result in results:
                     result.measure(LIMIT_S)
@@ -318,7 +319,7 @@ class Session:
         self.step("resample", "--input", plain, "--output", scan, *same)
         plain.unlink()
         tasks = voxmask_tasks(scan, self.scratch, self.threads)
-        results = [Result(task.name, task.command) for task in tasks[:5]]
+        results = tasks[:5]
         for result in results:
             result.measure(LIMIT_S)
         scan.unlink()

@@ -36,7 +36,7 @@ def write(found: dict, folder: Path) -> None:
         "# Performance",
         "",
         "Written by `make compare`, which measures voxmask and its peers in the same rounds. Every figure is",
-        "the median of the rounds of one run; a process each, whose peak memory is that of the process, input",
+        "the median of the rounds of one run (from uncompressed files: of twice as many); a process each, whose peak memory is that of the process, input",
         "and libraries included. What it is to write is taken away first, and what runs before wrote is brought to",
         "the disk.",
         "",

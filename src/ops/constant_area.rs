@@ -114,8 +114,8 @@ fn commonest<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<Commonest
 }
 
 /// The area above a logit of `threshold`: snapped to the constant fill that it mostly holds; else, and
-/// beside it, as rough as the logits are, but for noise that tells more (see [`super::air_noise`]) and for unlikely
-/// pieces of what seems painted.
+/// beside it, as rough as the logits are, but for noise that tells more (see [`super::air_noise`]), for blocks of pixels
+/// ([`super::blocks`]), for unlikely pieces of what seems painted, and for what a scanner left empty in air.
 /// Voxels below `air_below` are as dark as air.
 pub fn snap(
     image: &Image,

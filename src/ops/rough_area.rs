@@ -104,14 +104,28 @@ impl Rough {
     /// of the core. What a tool blanks begins at the head.
     pub fn leave_air_alone(&self, area: &mut Mask) {
         let pieces = Components::find(area, Connectivity::TwentySix);
-        if pieces.pieces().len() < 2 {
-            return;
-        }
-        let mut tissue = self.dark.clone();
-        tissue.voxels.par_iter_mut().for_each(|v| *v = 1 - *v);
-        let near = pieces.count_in(&dilate(&tissue, NEAR_TISSUE_MM));
         let core = pieces.count_in(&self.core);
-        let main = (0..core.len()).max_by_key(|n| core[*n]);
+        let main = (0..core.len()).filter(|n| core[*n] > 0);
+        let main = main.max_by_key(|n| core[*n]);
+        let others = pieces.pieces().iter().enumerate();
+        let others = others.filter(|(n, _)| Some(*n) != main);
+        let Some(bounds) = others
+            .map(|(_, piece)| piece.bounding_box)
+            .reduce(|a, b| a.union(&b))
+        else {
+            return;
+        };
+        let spacing = area.geometry.spacing().mm();
+        let reach = spacing.map(|mm| (NEAR_TISSUE_MM / mm).ceil() as usize);
+        let bounds = bounds.grown(reach, area.geometry.shape);
+        let mut tissue = self.dark.crop(&bounds);
+        tissue.voxels.par_iter_mut().for_each(|v| *v = 1 - *v);
+        let mut near = Mask {
+            voxels: vec![0; area.voxels.len()],
+            geometry: area.geometry.clone(),
+        };
+        near.paste(&dilate(&tissue, NEAR_TISSUE_MM), bounds.start);
+        let near = pieces.count_in(&near);
         pieces.keep(area, |n, piece| {
             Some(n) == main || near[n] as f64 >= NEAR_TISSUE_SHARE * piece.voxels as f64
         });

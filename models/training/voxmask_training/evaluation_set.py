@@ -133,13 +133,16 @@ def altered_cases(source: Source, templates: Templates) -> Iterator[tuple[str, s
                 yield from one_case(source, start, templates, name, background)
         wanted = methods_in_slices(scan, zeroed, turn)
         wanted = [name for name in wanted if source.lacks(name, f"{background}-thick")]
-        if wanted:
-            rng = np.random.default_rng([SLICES_SEED, turn, zeroed])
-            thick = rounded(in_slices(rng, scan))
+        lacks_intact = bool(methods_in_slices(scan, zeroed, turn))
+        lacks_intact &= source.lacks("intact", f"{background}-thick")
+        if wanted or lacks_intact:
+            own_rng = np.random.default_rng([SLICES_SEED, turn, zeroed])
+            thick = rounded(in_slices(own_rng, scan))
             if zeroed and not constant:
-                thick = rounded(scenes.air_zeroed(rng, thick))
+                thick = rounded(scenes.air_zeroed(own_rng, thick))
             nothing = np.zeros(thick.shape, bool)
             thick = replace(thick, area=nothing, free=nothing)
+        if lacks_intact:
             yield "intact", f"{background}-thick", thick
         for name in wanted:
             yield from one_case(source, thick, templates, name, f"{background}-thick")

@@ -336,7 +336,7 @@ fn what_a_scanner_left_empty_away_from_the_head_is_no_part_of_a_fill() {
     let found = |wedge: std::ops::Range<usize>| {
         let image = head(|n, value| match n % SHAPE[0] {
             _ if strip(n) && rows(n) < 24 => 0,
-            i if wedge.contains(&i) && rows(n) >= 30 => 0,
+            i if wedge.contains(&i) && rows(n) >= 32 => 0,
             _ => value,
         });
         let found = snap(
