@@ -105,23 +105,34 @@ FILES = "voxels, read, turned and written"
 def reasons(found: dict) -> list[str]:
     """Why goals are missed, as far as the profile of the steps tells."""
     steps = found.get("profile")
-    if not steps:
+    missed = [what for what, _, _, fine in aims(found) if fine is False]
+    if not steps or not missed:
         return []
 
     def percent(step: str, *kinds: str) -> str:
-        return f"{100 * sum(steps[f'voxmask-{step}'].get(kind, 0) for kind in kinds):.0f} %"
+        return f"{100 * sum(steps[step].get(kind, 0) for kind in kinds):.0f} %"
 
-    return [
-        "",
-        "Where goals are missed, this is why (the processor's time is of the profile below):",
-        "",
-        f"- Foreground: {percent('segment-foreground', 'network')} of the processor's time is the network's,",
-        f"  {percent('segment-foreground', 'channels')} goes into what it is shown;",
-        f"  {percent('segment-foreground', 'gunzip', 'gzip')} is gunzip and gzip.",
-        "- More threads: they help the kernel and the disk little, which take files in, put them away and make pages",
-        f"  (of crop-patches, {percent('crop-patches', 'pages of memory', FILES)}).",
-        *of_linear(found.get("linear")),
-    ]
+    lines = []
+    for what in missed:
+        if what.startswith("foreground against"):
+            step = "voxmask-segment-foreground"
+            lines += [
+                f"- Foreground: {percent(step, 'network')} of the processor's time is the network's,",
+                f"  {percent(step, 'channels')} goes into what it is shown;",
+                f"  {percent(step, 'gunzip', 'gzip')} is gunzip and gzip.",
+            ]
+        elif what.startswith("threads"):
+            step = what.split(": ")[1]
+            lines += [
+                f"- Threads, {step}: more of them help the kernel and the disk little, which take files in, put them",
+                f"  away and make pages ({percent(step, 'pages of memory', FILES)} of its time on the compressed scan).",
+            ]
+        elif what.startswith("linear"):
+            lines += of_linear(found.get("linear"))
+    if not lines:
+        return []
+    intro = "Where goals are missed, this is why (the processor's time is of the profile below):"
+    return ["", intro, "", *lines]
 
 
 def of_linear(kinds: dict[str, float] | None) -> list[str]:

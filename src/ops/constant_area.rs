@@ -2,7 +2,8 @@
 //!
 //! A network finds an area to a few millimetres; a tool that blanked it left exactly one value there,
 //! which noise, even of air, does not. So the area's edge is where the constant ends. Where nothing was
-//! blanked, and beside it, noise tells what was altered ([`super::air_noise`]).
+//! blanked, and beside it, noise tells what was altered ([`super::air_noise`]), and so do blocks of pixels
+//! ([`super::blocks`]).
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
