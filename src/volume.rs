@@ -199,6 +199,14 @@ impl<T> Volume<T> {
 }
 
 impl Image {
+    /// Real values of the plane across k, i fastest.
+    pub fn plane(&self, k: usize) -> Vec<f32> {
+        let [ni, nj, _] = self.shape();
+        let mut values = vec![0.0; ni * nj];
+        self.samples.read_run(k * ni * nj, &mut values);
+        values
+    }
+
     /// What `keep` says (0 or 1) of each voxel, by its place in memory and its value.
     pub fn mask_where(&self, keep: impl Fn(usize, f32) -> u8 + Sync) -> Mask {
         let run = 1 << 14;

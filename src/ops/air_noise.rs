@@ -149,15 +149,10 @@ struct Plane {
 impl Plane {
     fn of(image: &Image, k: usize) -> Self {
         let shape = image.shape();
-        let [ni, nj, nk] = shape;
-        let read = |k: usize| {
-            let mut values = vec![0.0; ni * nj];
-            image.samples.read_run(k * ni * nj, &mut values);
-            values
-        };
+        let [ni, _, nk] = shape;
         let spacing = image.geometry.spacing().mm();
         Self {
-            values: [k.saturating_sub(1), k, (k + 1).min(nk - 1)].map(read),
+            values: [k.saturating_sub(1), k, (k + 1).min(nk - 1)].map(|k| image.plane(k)),
             row: ni,
             counts: [0, 1, 2].map(|a| spacing[a] < GRAIN_BELOW_MM && shape[a] >= 3),
             ends: [k > 0, k + 1 < nk],

@@ -181,28 +181,16 @@ fn ends_at_once(image: &Image, blocks: &Mask, counts: impl Fn(usize) -> u8 + Syn
     far > 0.0 && next >= SHARP_SHARE * far
 }
 
-/// Planes of an image's values.
-struct Planes<'a>(&'a Image);
-
-impl Planes<'_> {
-    fn read(&self, k: usize) -> Vec<f32> {
-        let [ni, nj, _] = self.0.shape();
-        let mut values = vec![0.0; ni * nj];
-        self.0.samples.read_run(k * ni * nj, &mut values);
-        values
-    }
-}
-
 /// Voxels that lie in a cube of 2×2×2 equal ones.
 fn cubes(image: &Image) -> Mask {
     let [ni, nj, nk] = image.shape();
     let mut voxels = vec![0_u8; image.geometry.voxel_count()];
     let planes = voxels.par_chunks_mut(ni * nj).enumerate();
     planes.for_each(|(k, plane)| {
-        let here = Planes(image).read(k);
+        let here = image.plane(k);
         for other in [k.checked_sub(1), Some(k + 1).filter(|k| *k < nk)] {
             let Some(other) = other else { continue };
-            let other = Planes(image).read(other);
+            let other = image.plane(other);
             for j in 1..nj {
                 for i in 1..ni {
                     let corners = [0, 1, ni, ni + 1].map(|back| i + ni * j - back);
@@ -227,7 +215,7 @@ fn with_equal_neighbours(image: &Image, mask: &Mask) -> Mask {
     let planes = voxels.par_chunks_mut(ni * nj).enumerate();
     planes.for_each(|(k, plane)| {
         let before = &mask.voxels[k * ni * nj..][..ni * nj];
-        let here = Planes(image).read(k);
+        let here = image.plane(k);
         for j in 0..nj {
             for i in 0..ni {
                 let n = i + ni * j;
@@ -244,7 +232,7 @@ fn with_equal_neighbours(image: &Image, mask: &Mask) -> Mask {
         for other in [k.checked_sub(1), Some(k + 1).filter(|k| *k < nk)] {
             let Some(other) = other else { continue };
             let before = &mask.voxels[other * ni * nj..][..ni * nj];
-            let there = Planes(image).read(other);
+            let there = image.plane(other);
             let voxels = plane.iter_mut().zip(before).zip(here.iter().zip(&there));
             voxels.for_each(|((voxel, before), (here, there))| {
                 *voxel |= before & u8::from(here == there);

@@ -105,10 +105,13 @@ impl Rough {
     pub fn leave_air_alone(&self, area: &mut Mask) {
         let pieces = Components::find(area, Connectivity::TwentySix);
         let core = pieces.count_in(&self.core);
-        let main = (0..core.len()).filter(|n| core[*n] > 0);
-        let main = main.max_by_key(|n| core[*n]);
+        let with_core = (0..core.len()).filter(|n| core[*n] > 0);
+        // Without a core nothing tells which piece a tool's is.
+        let Some(main) = with_core.max_by_key(|n| core[*n]) else {
+            return;
+        };
         let others = pieces.pieces().iter().enumerate();
-        let others = others.filter(|(n, _)| Some(*n) != main);
+        let others = others.filter(|(n, _)| *n != main);
         let Some(bounds) = others
             .map(|(_, piece)| piece.bounding_box)
             .reduce(|a, b| a.union(&b))
@@ -127,7 +130,7 @@ impl Rough {
         near.paste(&dilate(&tissue, NEAR_TISSUE_MM), bounds.start);
         let near = pieces.count_in(&near);
         pieces.keep(area, |n, piece| {
-            Some(n) == main || near[n] as f64 >= NEAR_TISSUE_SHARE * piece.voxels as f64
+            n == main || near[n] as f64 >= NEAR_TISSUE_SHARE * piece.voxels as f64
         });
     }
 

@@ -28,7 +28,7 @@ from .channels import read_canonical
 from .folds import FOLDS_FILE
 from .originals import THICK_MM, in_slices
 from .samples import published, rounded
-from .scan import Scan
+from .scan import Scan, to_indices
 from .sources import Volume, read_volumes, safe_name
 from .templates import Templates
 from .tools import TOOLS, with_tool
@@ -131,10 +131,9 @@ def altered_cases(source: Source, templates: Templates) -> Iterator[tuple[str, s
         for name in [*methods_of(volume, zeroed, turn), apart]:
             if source.lacks(name, background):
                 yield from one_case(source, start, templates, name, background)
-        wanted = methods_in_slices(scan, zeroed, turn)
-        wanted = [name for name in wanted if source.lacks(name, f"{background}-thick")]
-        lacks_intact = bool(methods_in_slices(scan, zeroed, turn))
-        lacks_intact &= source.lacks("intact", f"{background}-thick")
+        methods = methods_in_slices(scan, zeroed, turn)
+        wanted = [name for name in methods if source.lacks(name, f"{background}-thick")]
+        lacks_intact = bool(methods) and source.lacks("intact", f"{background}-thick")
         if wanted or lacks_intact:
             own_rng = np.random.default_rng([SLICES_SEED, turn, zeroed])
             thick = rounded(in_slices(own_rng, scan))
@@ -189,10 +188,7 @@ def intact_cases(volume: Volume, scan: Scan, turn: int) -> Iterator[tuple[str, s
 
 def affine_of(scan: Scan, original: Scan, affine: np.ndarray) -> np.ndarray:
     """The affine (4, 4) of a scan that may lie in other slices than the original's."""
-    steps = scan.spacing / original.spacing
-    matrix = np.diag([*steps, 1.0])
-    matrix[:3, 3] = (np.array(original.shape) - 1) / 2 - steps * (np.array(scan.shape) - 1) / 2
-    return affine @ matrix
+    return affine @ to_indices(original, np.array(scan.shape), scan.spacing)
 
 
 def save(folder: Path, case: dict, scan: Scan, affine: np.ndarray) -> None:

@@ -24,7 +24,7 @@ from . import scenes
 from .alterations import altered
 from .patches import ORIGINAL
 from .samples import Sample, arrays, published, rounded, store
-from .scan import Scan, along, shifted
+from .scan import Scan, regridded
 from .sources import Volume, read_volumes, safe_name
 from .templates import Templates
 from .tools import TOOLS, with_tool
@@ -123,17 +123,9 @@ def in_slices(rng: np.random.Generator, scan: Scan) -> Scan:
     first, last = middles[:, None] - thick / 2, middles[:, None] + thick / 2
     shares = np.clip(np.minimum(starts + old, last) - np.maximum(starts, first), 0.0, None)
     shares = (shares / shares.sum(1, keepdims=True)).astype(np.float32)
-    matrix = np.eye(4)
-    matrix[axis, axis] = apart / old
-    matrix[axis, 3] = (scan.shape[axis] - 1) / 2 - apart / old * (count - 1) / 2
     spacing = scan.spacing.copy()
     spacing[axis] = apart
-
-    def move(layer: np.ndarray) -> np.ndarray:
-        moved = along(layer.astype(np.float32), {axis: shares})
-        return moved > 0.5 if layer.dtype == bool else moved
-
-    out = scan.mapped(move, spacing=spacing, mni=shifted(scan.mni, matrix))
+    out = regridded(scan, spacing, {axis: shares})
     if scan.ct or scan.background == "zeroed" or rng.random() > MEASURED_SHARE:
         return out
     return scenes.noisy(rng, out, NOISIEST_SLICE)

@@ -131,16 +131,27 @@ def resampled(scan: Scan, spacing: np.ndarray, smooth: bool = True) -> Scan:
             continue
         width = max(scan.spacing[a], spacing[a]) if smooth else scan.spacing[a]
         matrices[a] = axis_weights(scan.shape[a], scan.spacing[a], shape[a], spacing[a], width)
-    matrix = np.diag([*(spacing / scan.spacing), 1.0])
-    centre = (np.array(scan.shape) - 1) / 2
-    matrix[:3, 3] = centre - matrix[:3, :3] @ ((shape - 1) / 2)
+    return regridded(scan, np.array(spacing, float), matrices)
+
+
+def regridded(scan: Scan, spacing: np.ndarray, matrices: dict[int, np.ndarray]) -> Scan:
+    """On a grid of another spacing about the same middle, by [new, old] matrices along axes."""
+    shape = [matrices[a].shape[0] if a in matrices else scan.shape[a] for a in range(3)]
+    matrix = to_indices(scan, np.array(shape), spacing)
 
     def move(layer: np.ndarray) -> np.ndarray:
         if layer.dtype == bool:
             return along(layer.astype(np.float32), matrices) > 0.5
         return along(layer, matrices)
 
-    return scan.mapped(move, spacing=np.array(spacing, float), mni=shifted(scan.mni, matrix))
+    return scan.mapped(move, spacing=spacing, mni=shifted(scan.mni, matrix))
+
+
+def to_indices(scan: Scan, shape: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """The matrix (4, 4) from indices of another grid about the same middle to those of a scan."""
+    matrix = np.diag([*(spacing / scan.spacing), 1.0])
+    matrix[:3, 3] = (np.array(scan.shape) - 1) / 2 - matrix[:3, :3] @ ((shape - 1) / 2)
+    return matrix
 
 
 def coordinates(shape: tuple[int, int, int], matrix: np.ndarray) -> np.ndarray:

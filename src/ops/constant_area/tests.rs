@@ -353,3 +353,20 @@ fn what_a_scanner_left_empty_away_from_the_head_is_no_part_of_a_fill() {
     assert_eq!(found(16..30), [1, 0]);
     assert_eq!(found(16..40), [1, 1]);
 }
+
+#[test]
+fn a_guess_in_air_alone_is_no_part_of_a_strip_of_noise() {
+    let image = head(|_, value| value);
+    let mut logits = slab(&image, 30.0, 44.0);
+    let air = box_mask(image.geometry.clone(), [28, 0, 0], [40, 40, 32]);
+    let truth = kept(&rough_area(&image, &logits, 0.0), |n| air.voxels[n]);
+    let far = slab(&image, 6.0, 18.0);
+    let cells = logits.values.iter_mut().zip(&far.values);
+    cells
+        .filter(|(_, far)| **far > 0.0)
+        .for_each(|(logit, far)| *logit = *far);
+    let far = |mask: &Mask| mask.voxels[mask.offset([12, 20, 16])];
+    assert_eq!(far(&rough_area(&image, &logits, 0.0)), 1);
+    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
+    assert_eq!(differing(&found, &truth), 0);
+}
