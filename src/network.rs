@@ -35,7 +35,7 @@ use channels::Channels;
 use mirror::combinations;
 pub use normalize::{Modality, Normalization};
 use refinement::Refiner;
-use session::Session;
+use session::{Afterwards, Session};
 use tensor::Tensor;
 
 /// A network that voxmask brings along.
@@ -259,8 +259,9 @@ impl Network {
         let tensor = Tensor::around(&grid, &input);
         tensor.check_memory(&input)?;
         let values = tensor.fill(&channels, normalization.modality, &input);
+        let afterwards = Afterwards::of(&grid);
         let (logits, altered) = run_mirrored(
-            &mut self.session,
+            (&mut self.session, afterwards),
             (&input, &self.card.output),
             &tensor,
             values,
@@ -293,13 +294,17 @@ impl Network {
         let cells = |logits: &[f32]| -> Result<Vec<bool>> {
             Ok(tensor.take(logits)?.into_iter().map(|l| l > 0.0).collect())
         };
-        let (logits, _) = run_once(&mut self.session, &self.card.output, &shape, &values)?;
+        let mut run = |values: &[f32]| {
+            let session = (&mut self.session, Afterwards::Kept);
+            run_once(session, &self.card.output, &shape, values)
+        };
+        let (logits, _) = run(&values)?;
         let straight = cells(&logits)?;
         let mut least = 1.0_f64;
         for axis in 0..3 {
             let mut seen = values.clone();
             tensor.mirror(&mut seen, axis);
-            let (mut logits, _) = run_once(&mut self.session, &self.card.output, &shape, &seen)?;
+            let (mut logits, _) = run(&seen)?;
             tensor.mirror(&mut logits, axis);
             least = least.min(dice_of(&straight, &cells(&logits)?));
         }
@@ -309,7 +314,7 @@ impl Network {
 
 /// Runs a network on a tensor and its mirror images, and averages what it says.
 fn run_mirrored(
-    session: &mut Session,
+    (session, afterwards): (&mut Session, Afterwards),
     (input, output): (&Input, &Output),
     tensor: &Tensor,
     values: Vec<f32>,
@@ -321,7 +326,7 @@ fn run_mirrored(
     for axes in mirrorings {
         let mut seen = values.clone();
         axes.iter().for_each(|&axis| tensor.mirror(&mut seen, axis));
-        let (mut logits, logit) = run_once(session, output, &shape, &seen)?;
+        let (mut logits, logit) = run_once((session, afterwards), output, &shape, &seen)?;
         axes.iter()
             .for_each(|&axis| tensor.mirror(&mut logits, axis));
         mean.resize(logits.len(), 0.0);
@@ -334,7 +339,7 @@ fn run_mirrored(
 }
 
 fn run_once(
-    session: &mut Session,
+    (session, afterwards): (&mut Session, Afterwards),
     output: &Output,
     shape: &[usize],
     values: &[f32],
@@ -342,11 +347,12 @@ fn run_once(
     match &output.altered {
         Some(name) => {
             let outputs = [output.logits.as_str(), name.as_str()];
-            let [logits, altered] = session.run(shape, values, outputs)?;
+            let [logits, altered] = session.run_and(afterwards, shape, values, outputs)?;
             Ok((logits, altered.first().copied()))
         }
         None => {
-            let [logits] = session.run(shape, values, [output.logits.as_str()])?;
+            let outputs = [output.logits.as_str()];
+            let [logits] = session.run_and(afterwards, shape, values, outputs)?;
             Ok((logits, None))
         }
     }

@@ -31,7 +31,7 @@ PATIENCE_S = 8.0
 LIMIT_S = 300
 PROGRAMS = ROOT / "target/release"
 # Methods of `Session`, and sections of the page.
-PARTS = ("start", "chain", "plain", "profile", "linear", "peers", "growth", "cube")
+PARTS = ("start", "chain", "plain", "profile", "linear", "peers", "growth", "altered", "cube")
 
 # Operations of benches/ops.rs that do what the peers do.
 OPERATIONS = {
@@ -287,18 +287,9 @@ class Session:
 
     def growth(self) -> dict[str, list[Result]]:
         """Every step on scans of more and more slices."""
-        slices = (20, 40, 60) if self.quick else (100, 300, 600, 1200, 1800)
         found = {}
-        for count in slices:
-            scan = self.scratch / f"slices_{count}.nii.gz"
-            plain = scan.with_suffix("")
-            if not scan.exists():
-                make = [self.python, HERE / "inputs.py", "slices", self.image, plain, str(count)]
-                subprocess.run(make, check=True)
-                # Our own writer deflates on all threads; nibabel would take minutes.
-                same = ["--interpolation", "nearest", "--like", plain]
-                self.step("resample", "--input", plain, "--output", scan, *same)
-                plain.unlink()
+        for count in self.lengths():
+            scan = self.make(f"slices_{count}", "slices", self.image, count)
             tasks = voxmask_tasks(scan, self.scratch, self.threads)
             results = tasks[:5]
             for _ in range(1 if count > 600 else self.rounds):
@@ -307,6 +298,45 @@ class Session:
             found[str(count)] = results
             scan.unlink()
         return found
+
+    def lengths(self) -> tuple[int, ...]:
+        """Slices of a short scan to a whole body."""
+        return (20, 40, 60) if self.quick else (100, 300, 600, 1200, 1800)
+
+    def make(self, name: str, what: str, *arguments: object) -> Path:
+        """A scan that `inputs.py` makes, as `.nii.gz`; the scan that it is made of comes first."""
+        scan = self.scratch / f"{name}.nii.gz"
+        plain = scan.with_suffix("")
+        first, *rest = arguments
+        call = [self.python, HERE / "inputs.py", what, first, plain, *rest]
+        subprocess.run([str(part) for part in call], check=True)
+        # Our own writer deflates on all threads; nibabel would take minutes.
+        same = ["--interpolation", "nearest", "--like", plain]
+        self.step("resample", "--input", plain, "--output", scan, *same)
+        plain.unlink()
+        return scan
+
+    def altered(self) -> dict:
+        """The area of a whole body that was altered, which takes masks of it that an intact one does not."""
+        count = self.lengths()[-1]
+        body = self.make("body", "slices", self.image, count)
+        scan = self.make("altered", "blank", body)
+        body.unlink()
+        name = "voxmask-segment-anonymization-area"
+        area, report = self.scratch / "altered_area.nii.gz", self.scratch / "altered.json"
+        files = ["--input", scan, "--output", area, "--report", report]
+        how = ["--threads", self.threads, "--device", "cpu", "--overwrite", "--quiet"]
+        task = Result(name, [PROGRAMS / name, *files, *how], writes=[area])
+        for _ in range(self.rounds):
+            task.measure(LIMIT_S)
+        scan.unlink()
+        found = json.loads(report.read_text())["result"]
+        return {
+            "slices": count,
+            "result": task,
+            "probability": found["altered_probability"],
+            "litres": found["anonymization_area"]["volume_ml"] / 1000,
+        }
 
     def cube(self) -> list[Result]:
         """Every step on a scan of 1024 voxels along each axis."""

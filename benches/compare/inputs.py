@@ -3,6 +3,7 @@
 python inputs.py grid   SCAN                 prints shape and spacing [mm] as JSON
 python inputs.py shift  MASK TARGET          the mask 2 mm off along i
 python inputs.py slices SCAN TARGET COUNT    the scan repeated along k, every other copy turned over
+python inputs.py blank  SCAN TARGET          its lowest value in front of the middle, on the last ninth of its slices
 python inputs.py cube   TARGET SIDE          a ball of tissue in noisy air, int16, 0.5 mm
 """
 
@@ -19,7 +20,7 @@ SPACING_MM = 0.5
 def main() -> None:
     """Does one of them."""
     what, *rest = sys.argv[1:]
-    {"grid": grid, "shift": shift, "slices": slices, "cube": cube}[what](*rest)
+    {"grid": grid, "shift": shift, "slices": slices, "blank": blank, "cube": cube}[what](*rest)
 
 
 def grid(scan: str) -> None:
@@ -45,6 +46,15 @@ def slices(scan: str, target: str, count: str) -> None:
     both = np.concatenate([voxels, voxels[:, :, ::-1]], axis=2)
     long = np.concatenate([both] * pairs, axis=2)[:, :, : int(count)]
     nibabel.save(nibabel.Nifti1Image(np.asfortranarray(long), image.affine), target)
+
+
+def blank(scan: str, target: str) -> None:
+    image = nibabel.load(scan)
+    voxels = np.array(image.dataobj, order="F")
+    half, first = voxels.shape[1] // 2, voxels.shape[2] * 8 // 9
+    front = slice(half, None) if image.affine[1, 1] > 0 else slice(None, half)
+    voxels[:, front, first:] = voxels.min()
+    nibabel.save(nibabel.Nifti1Image(voxels, image.affine), target)
 
 
 def cube(target: str, side: str) -> None:

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::card::{Channel, Input, Output, Weights};
 use super::channels::{channels, values_in};
-use super::session::Session;
+use super::session::{Afterwards, Session};
 use super::tensor::Tensor;
 use super::tiles::{rows, tiles};
 use super::{Modality, Prediction, run_mirrored};
@@ -174,8 +174,15 @@ impl Refiner {
         let unsure = |logit: f32| (logit - threshold).abs() < within;
         let doubts: Vec<u8> = said.values.iter().map(|l| u8::from(unsure(*l))).collect();
         let (around, longest) = (self.rule.around_cells, self.rule.tile_cells);
-        for tile in tiles(&doubts, grid.shape, around, longest) {
-            self.look(image, first, &said, tile, &mut refined)?;
+        let tiles = tiles(&doubts, grid.shape, around, longest);
+        drop(doubts);
+        for (n, tile) in tiles.iter().enumerate() {
+            let afterwards = if n + 1 == tiles.len() {
+                Afterwards::of(&first.logits.grid)
+            } else {
+                Afterwards::Kept
+            };
+            self.look((image, first, &said), *tile, &mut refined, afterwards)?;
         }
         Ok(refined)
     }
@@ -183,11 +190,10 @@ impl Refiner {
     /// Lets the network see a tile, and puts in what it says.
     fn look(
         &mut self,
-        image: &Image,
-        first: &Prediction,
-        said: &CoarseField,
+        (image, first, said): (&Image, &Prediction, &CoarseField),
         tile: BoundingBox,
         refined: &mut CoarseField,
+        afterwards: Afterwards,
     ) -> Result<()> {
         let rule = &self.rule;
         let seen = tile.grown([rule.overlap_cells; 3], said.grid.shape);
@@ -207,7 +213,8 @@ impl Refiner {
         made.logit = Some(logits.into_iter().map(logit).collect());
         let values = tensor.fill(&made, first.normalization.modality, &rule.input);
         let ends = (&rule.input, &rule.output);
-        let (logits, _) = run_mirrored(&mut self.session, ends, &tensor, values)?;
+        let session = (&mut self.session, afterwards);
+        let (logits, _) = run_mirrored(session, ends, &tensor, values)?;
         let logits = CoarseField {
             values: tensor.take(&logits)?,
             grid,

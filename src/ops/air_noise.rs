@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::morphology::{crowded, erode};
+use super::packed_mask::PackedMask;
 use super::rough_area::Rough;
 use crate::volume::{BoundingBox, Image, Mask};
 
@@ -34,36 +35,35 @@ const MOST_MEASURED: usize = 8_000_000;
 const GRAIN_BELOW_MM: f64 = 3.0 - 1e-3;
 
 /// The noise of the air in a rough area and around it.
-pub struct AirNoise {
+pub struct AirNoise<'a> {
+    image: &'a Image,
+    dark: &'a PackedMask,
+    /// Where it is measured: what lies beyond is as if it were not there.
     bounds: BoundingBox,
-    piece: Image,
-    dark: Mask,
     /// The grain of the air in the area's core, and of that around.
     inside: f32,
     around: f32,
 }
 
-impl AirNoise {
+impl<'a> AirNoise<'a> {
     /// Measures it; `None` where there is too little air. What is `constant`, a scanner's zeros, tells
     /// nothing of noise or its lack, unless the core holds little else.
-    pub fn of(image: &Image, rough: &Rough, constant: Option<&Mask>) -> Option<Self> {
-        let bounds = BoundingBox::around(&rough.area.voxels, image.shape())?;
-        let margin = image.geometry.spacing().mm();
-        let margin = margin.map(|mm| (MARGIN_MM / mm).ceil() as usize);
-        let bounds = bounds.grown(margin, image.shape());
-        let piece = image.crop(&bounds);
-        let dark = rough.dark.crop(&bounds);
-        let constant = constant.map(|constant| constant.crop(&bounds));
-        let varies = |n: usize| constant.as_ref().is_none_or(|all| all.voxels[n] == 0);
-        let core = rough.core.crop(&bounds);
-        let inside = median_grain(&piece, &dark, |n| core.voxels[n] != 0 && varies(n))
-            .or_else(|| median_grain(&piece, &dark, |n| core.voxels[n] != 0))?;
-        let near = rough.near.crop(&bounds);
-        let around = median_grain(&piece, &dark, |n| near.voxels[n] == 0 && varies(n))?;
+    pub fn of(image: &'a Image, rough: &'a Rough, constant: Option<&PackedMask>) -> Option<Self> {
+        let bounds = image.geometry.grown(&rough.area.bounds()?, MARGIN_MM);
+        let varying = |air: PackedMask| match constant {
+            Some(constant) => PackedMask::combined([&air, constant], |[air, c]| air & !c),
+            None => air,
+        };
+        let core = || PackedMask::combined([&rough.dark, &rough.core], |[dark, core]| dark & core);
+        let inside = median_grain(image, &bounds, &varying(core()))
+            .or_else(|| median_grain(image, &bounds, &core()))?;
+        let away = |[dark, near]: [u64; 2]| dark & !near;
+        let away = PackedMask::combined([&rough.dark, &rough.near], away);
+        let around = median_grain(image, &bounds, &varying(away))?;
         Some(Self {
+            image,
+            dark: &rough.dark,
             bounds,
-            piece,
-            dark,
             inside,
             around,
         })
@@ -75,27 +75,30 @@ impl AirNoise {
     }
 
     /// Takes from an area the air whose noise is that of the air around, where the area's is smooth.
-    pub fn leave(&self, area: &mut Mask) {
+    pub fn leave(&self, area: &mut PackedMask) {
         if !self.is_smooth() {
             return;
         }
         let level = self.inside + NOISE_LEVEL_SHARE * (self.around - self.inside);
-        let noise = crowded(&self.noise(level), NOISE_SHARE);
-        let deep = erode(&self.dark, DEEP_MM);
-        let mut kept = area.crop(&self.bounds);
-        let left = noise.voxels.par_iter().zip(&deep.voxels);
-        let voxels = kept.voxels.par_iter_mut().zip(left);
-        voxels.for_each(|(area, (noise, deep))| *area &= 1 - (noise & deep));
-        area.paste(&kept, self.bounds.start);
+        let geometry = &self.image.geometry;
+        let reach = geometry.voxels_within(DEEP_MM)[2];
+        let left = PackedMask::of_slabs(area.shape(), &self.bounds, reach, |slab| {
+            let mut left = crowded(&self.noise(level, slab), NOISE_SHARE);
+            let deep = erode(&self.dark.crop(slab, geometry), DEEP_MM);
+            let voxels = left.voxels.par_iter_mut().zip(&deep.voxels);
+            voxels.for_each(|(left, deep)| *left &= deep);
+            left
+        });
+        *area = PackedMask::combined([area, &left], |[area, left]| area & !left);
     }
 
-    /// Voxels whose grain lies above a level, and which are in no block.
-    fn noise(&self, level: f32) -> Mask {
-        let [ni, nj, _] = self.piece.shape();
-        let mut voxels = vec![0_u8; self.dark.voxels.len()];
+    /// Voxels of a slab whose grain lies above a level, and which are in no block.
+    fn noise(&self, level: f32, slab: &BoundingBox) -> Mask {
+        let [ni, nj, _] = slab.shape();
+        let mut voxels = vec![0_u8; slab.voxel_count()];
         let planes = voxels.par_chunks_mut(ni * nj).enumerate();
         planes.for_each(|(k, plane)| {
-            let grain = Plane::of(&self.piece, k);
+            let grain = Plane::of(self.image, &self.bounds, slab.start[2] + k);
             for (n, voxel) in plane.iter_mut().enumerate() {
                 let (grain, is_block) = grain.at(n);
                 *voxel = u8::from(grain > level && !is_block);
@@ -103,28 +106,23 @@ impl AirNoise {
         });
         Mask {
             voxels,
-            geometry: self.dark.geometry.clone(),
+            geometry: self.image.geometry.crop(slab),
         }
     }
 }
 
-/// The median grain of the dark voxels that count, of some planes where there are many; `None` where
+/// The median grain of a box's voxels that are wanted, of some planes where there are many; `None` where
 /// they are few.
-fn median_grain(image: &Image, dark: &Mask, counts: impl Fn(usize) -> bool + Sync) -> Option<f32> {
-    let [ni, nj, nk] = image.shape();
-    let step = image.geometry.voxel_count().div_ceil(MOST_MEASURED).max(1);
-    let planes = (0..nk).into_par_iter().filter(|k| k % step == step / 2);
+fn median_grain(image: &Image, bounds: &BoundingBox, wanted: &PackedMask) -> Option<f32> {
+    let step = bounds.voxel_count().div_ceil(MOST_MEASURED).max(1);
+    let planes = (bounds.start[2]..bounds.end[2]).into_par_iter();
+    let planes = planes.filter(|k| (k - bounds.start[2]) % step == step / 2);
     let mut found: Vec<f32> = planes
         .flat_map_iter(|k| {
-            let wanted = |n: &usize| {
-                let n = k * ni * nj + n;
-                dark.voxels[n] != 0 && counts(n)
-            };
-            let wanted: Vec<usize> = (0..ni * nj).filter(wanted).collect();
-            let grain = (!wanted.is_empty()).then(|| Plane::of(image, k));
-            wanted
-                .into_iter()
-                .filter_map(move |n| Some(grain.as_ref()?.at(n).0))
+            let here = wanted.crop(&plane_of(bounds, k), &image.geometry).voxels;
+            let grain = here.contains(&1).then(|| Plane::of(image, bounds, k));
+            let wanted = here.into_iter().enumerate().filter(|(_, v)| *v != 0);
+            wanted.filter_map(move |(n, _)| Some(grain.as_ref()?.at(n).0))
         })
         .collect();
     if found.len() < LEAST_VOXELS {
@@ -135,9 +133,16 @@ fn median_grain(image: &Image, dark: &Mask, counts: impl Fn(usize) -> bool + Syn
     Some(*median)
 }
 
-/// A plane across k of an image, with those before and behind it.
+/// The part of a box that lies in a plane across k.
+fn plane_of(bounds: &BoundingBox, k: usize) -> BoundingBox {
+    let mut plane = *bounds;
+    (plane.start[2], plane.end[2]) = (k, k + 1);
+    plane
+}
+
+/// A plane across k of a box, with those before and behind it.
 struct Plane {
-    /// Values before, here and behind; at the ends of the image the plane itself.
+    /// Values before, here and behind; at the ends of the box the plane itself.
     values: [Vec<f32>; 3],
     row: usize,
     /// Along which axes the next voxel counts.
@@ -147,15 +152,16 @@ struct Plane {
 }
 
 impl Plane {
-    fn of(image: &Image, k: usize) -> Self {
-        let shape = image.shape();
-        let [ni, _, nk] = shape;
+    fn of(image: &Image, bounds: &BoundingBox, k: usize) -> Self {
+        let shape = bounds.shape();
         let spacing = image.geometry.spacing().mm();
+        let [first, last] = [bounds.start[2], bounds.end[2] - 1];
+        let here = [k.saturating_sub(1).max(first), k, (k + 1).min(last)];
         Self {
-            values: [k.saturating_sub(1), k, (k + 1).min(nk - 1)].map(|k| image.plane(k)),
-            row: ni,
+            values: here.map(|k| image.crop(&plane_of(bounds, k)).plane(0)),
+            row: shape[0],
             counts: [0, 1, 2].map(|a| spacing[a] < GRAIN_BELOW_MM && shape[a] >= 3),
-            ends: [k > 0, k + 1 < nk],
+            ends: [k > first, k < last],
         }
     }
 
@@ -234,19 +240,21 @@ mod tests {
 
     /// Takes noise from a rough area that reaches 8 voxels too far along i; gives it and the true area.
     fn left(image: &Image) -> (Mask, Mask) {
-        let of = |start, end| box_mask(image.geometry.clone(), start, end);
+        let of = |start, end| PackedMask::of_mask(&box_mask(image.geometry.clone(), start, end));
         let below = image.mask_where(|_, value| u8::from(value < 50.0));
         let rough = Rough {
+            geometry: image.geometry.clone(),
             area: of([22, 8, 8], AREA[1]),
             core: of(AREA[0], AREA[1]),
             near: of([18, 4, 4], [64, 44, 36]),
-            dark: crowded(&below, 0.55),
+            dark: PackedMask::of_mask(&crowded(&below, 0.55)),
         };
         let mut area = rough.area.clone();
         if let Some(noise) = AirNoise::of(image, &rough, None) {
             noise.leave(&mut area);
         }
-        (area, rough.core)
+        let unpacked = |mask: PackedMask| mask.unpacked(&image.geometry);
+        (unpacked(area), unpacked(rough.core))
     }
 
     fn count(mask: &Mask) -> usize {
@@ -268,14 +276,15 @@ mod tests {
         // Most of the area is zero, as the scanner left it; a strip of noise lies in it.
         let zero = |[i, ..]: [usize; 3]| i > 38;
         let image = scan(FINE, |index| if zero(index) { 0.0 } else { noise(index) });
-        let constant = image.mask_where(|_, value| u8::from(value == 0.0));
-        let of = |start, end| box_mask(image.geometry.clone(), start, end);
+        let constant = PackedMask::of_mask(&image.mask_where(|_, value| u8::from(value == 0.0)));
+        let of = |start, end| PackedMask::of_mask(&box_mask(image.geometry.clone(), start, end));
         let below = image.mask_where(|_, value| u8::from(value < 50.0));
         let rough = Rough {
+            geometry: image.geometry.clone(),
             area: of(AREA[0], AREA[1]),
             core: of(AREA[0], AREA[1]),
             near: of([26, 4, 4], [64, 44, 36]),
-            dark: crowded(&below, 0.55),
+            dark: PackedMask::of_mask(&crowded(&below, 0.55)),
         };
         let is_smooth = |constant| AirNoise::of(&image, &rough, constant).unwrap().is_smooth();
         assert!(is_smooth(None));

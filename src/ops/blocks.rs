@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::components::{Components, Connectivity};
 use super::morphology::{crowded, dilate};
+use super::packed_mask::PackedMask;
 use super::rough_area::Rough;
 use crate::volume::{BoundingBox, Image, Mask};
 
@@ -47,21 +48,22 @@ const SHARP_SHARE: f64 = 0.68;
 pub(super) fn snap_to_blocks(
     image: &Image,
     rough: &Rough,
-    constant: Option<&Mask>,
-    area: &mut Mask,
+    constant: Option<&PackedMask>,
+    area: &mut PackedMask,
 ) {
     if !is_made_of_blocks(image, rough, constant) {
         return;
     }
-    let Some(bounds) = BoundingBox::around(&rough.near.voxels, image.shape()) else {
+    let Some(bounds) = rough.near.bounds() else {
         return;
     };
-    let margin = image.geometry.spacing().mm();
-    let margin = margin.map(|mm| (MARGIN_MM / mm).ceil() as usize);
-    let bounds = bounds.grown(margin, image.shape());
-    let constant = constant.map(|constant| constant.crop(&bounds));
-    let [near, dark] = [&rough.near, &rough.dark].map(|all| all.crop(&bounds));
+    let geometry = &image.geometry;
+    let bounds = geometry.grown(&bounds, MARGIN_MM);
+    let crop = |mask: &PackedMask| mask.crop(&bounds, geometry);
+    let constant = constant.map(crop);
+    let [near, dark] = [&rough.near, &rough.dark].map(crop);
     let varies = |n: usize| constant.as_ref().map_or(1, |all| 1 - all.voxels[n]);
+    let mut piece = crop(area);
     let image = image.crop(&bounds);
     let mut blocks = cubes(&image);
     let voxels = blocks.voxels.par_iter_mut().enumerate();
@@ -84,7 +86,6 @@ pub(super) fn snap_to_blocks(
         let voxels = blocks.voxels.par_iter_mut().enumerate();
         voxels.for_each(|(n, block)| *block &= counts(n));
     }
-    let mut piece = area.crop(&bounds);
     keep_covered(&mut blocks, &piece);
     if !ends_at_once(&image, &blocks, |n| counts(n) & (1 - dark.voxels[n])) {
         return;
@@ -100,17 +101,27 @@ pub(super) fn snap_to_blocks(
 }
 
 /// Whether the tissue of an area's core lies in blocks.
-fn is_made_of_blocks(image: &Image, rough: &Rough, constant: Option<&Mask>) -> bool {
-    let Some(bounds) = BoundingBox::around(&rough.core.voxels, image.shape()) else {
+fn is_made_of_blocks(image: &Image, rough: &Rough, constant: Option<&PackedMask>) -> bool {
+    let Some(bounds) = rough.core.bounds() else {
         return false;
     };
     // At the box's own border a cube may be cut off.
     let bounds = bounds.grown([1; 3], image.shape());
-    let [core, dark] = [&rough.core, &rough.dark].map(|all| all.crop(&bounds));
-    let constant = constant.map(|constant| constant.crop(&bounds));
-    let varies = |n: usize| constant.as_ref().map_or(1, |all| 1 - all.voxels[n]);
-    let tissue = |n: usize| varies(n) & core.voxels[n] & (1 - dark.voxels[n]);
-    share_of(&cubes(&image.crop(&bounds)), tissue).is_some_and(|share| share >= TISSUE_SHARES[0])
+    let tissue = match constant {
+        Some(constant) => {
+            PackedMask::combined([&rough.core, &rough.dark, constant], |[core, dark, c]| {
+                core & !dark & !c
+            })
+        }
+        None => PackedMask::combined([&rough.core, &rough.dark], |[core, dark]| core & !dark),
+    };
+    let all = tissue.count();
+    let cubes = |slab: &BoundingBox| cubes(&image.crop(slab));
+    let enough = all >= LEAST_VOXELS;
+    enough && {
+        let cubes = PackedMask::of_slabs(image.shape(), &bounds, 1, cubes);
+        tissue.count_shared(&cubes) as f64 >= TISSUE_SHARES[0] * all as f64
+    }
 }
 
 /// The share of the voxels that count which lie in a mask; `None` where they are few.
@@ -296,10 +307,11 @@ mod tests {
     }
 
     /// The same of a rough area that begins there.
-    fn wrong_from(image: &Image, start: [usize; 3], constant: Option<&Mask>) -> [usize; 2] {
-        let of = |start, end| box_mask(image.geometry.clone(), start, end);
+    fn wrong_from(image: &Image, start: [usize; 3], constant: Option<&PackedMask>) -> [usize; 2] {
+        let of = |start, end| PackedMask::of_mask(&box_mask(image.geometry.clone(), start, end));
         let truth = of(AREA[0], AREA[1]);
         let rough = Rough {
+            geometry: image.geometry.clone(),
             area: of(start, [60, 36, 34]),
             core: of([29, 13, 13], [60, 35, 27]),
             near: of([20, 4, 6], [60, 40, 34]),
@@ -307,10 +319,8 @@ mod tests {
         };
         let mut area = rough.area.clone();
         snap_to_blocks(image, &rough, constant, &mut area);
-        [&rough.area, &area].map(|area| {
-            let voxels = area.voxels.iter().zip(&truth.voxels);
-            voxels.filter(|(a, b)| a != b).count()
-        })
+        [&rough.area, &area]
+            .map(|area| PackedMask::count_of([area, &truth], |[area, truth]| area ^ truth))
     }
 
     #[test]
@@ -331,8 +341,7 @@ mod tests {
         // The upper part of the area holds one value, which the rough area takes 3 voxels too far.
         let image = scan(0.01);
         let constant = box_mask(image.geometry.clone(), [22, 6, 22], [60, 39, 34]);
-        let filled = image.mask_where(|n, _| constant.voxels[n]);
-        let values = (0..image.geometry.voxel_count()).map(|n| match filled.voxels[n] {
+        let values = (0..image.geometry.voxel_count()).map(|n| match constant.voxels[n] {
             0 => image.samples.value(n),
             _ => 7.0,
         });
@@ -340,7 +349,8 @@ mod tests {
             samples: Samples::F32(values.collect()),
             geometry: image.geometry.clone(),
         };
-        let [before, after] = wrong_from(&image, [22, 6, 12], Some(&constant));
+        let [before, after] =
+            wrong_from(&image, [22, 6, 12], Some(&PackedMask::of_mask(&constant)));
         // What differs then are the rough area's own faults in the fill: 3 voxels of three sides.
         assert!(after < before && after > 3000, "{before} {after}");
     }

@@ -9,8 +9,11 @@
 mod runs;
 mod slices;
 
+use std::ops::Range;
+
 use self::runs::Runs;
 pub use self::slices::fill_holes_per_slice;
+use super::packed_mask::PackedMask;
 use crate::volume::{BoundingBox, LabelMap, Mask, Shape};
 
 /// Which voxels touch.
@@ -33,6 +36,34 @@ pub struct Piece {
     pub bounding_box: BoundingBox,
 }
 
+/// A mask whose voxels are looked at in runs, each of one row and given by its places in memory, `i` fastest.
+pub trait InRuns {
+    /// Number of a run's voxels that are 1.
+    fn count(&self, run: Range<usize>) -> usize;
+    /// Sets a run's voxels to 0.
+    fn clear(&mut self, run: Range<usize>);
+}
+
+impl InRuns for Mask {
+    fn count(&self, run: Range<usize>) -> usize {
+        self.voxels[run].iter().filter(|v| **v != 0).count()
+    }
+
+    fn clear(&mut self, run: Range<usize>) {
+        self.voxels[run].fill(0);
+    }
+}
+
+impl InRuns for PackedMask {
+    fn count(&self, run: Range<usize>) -> usize {
+        self.count_run(run)
+    }
+
+    fn clear(&mut self, run: Range<usize>) {
+        self.clear_run(run);
+    }
+}
+
 /// The connected pieces of a mask.
 #[derive(Clone, Debug)]
 pub struct Components {
@@ -47,6 +78,11 @@ impl Components {
     pub fn find(mask: &Mask, connectivity: Connectivity) -> Self {
         let runs = Runs::of(&mask.voxels, mask.geometry.shape, 1);
         Self::join(runs, connectivity)
+    }
+
+    /// Finds the pieces of a packed mask.
+    pub fn find_packed(mask: &PackedMask, connectivity: Connectivity) -> Self {
+        Self::join(Runs::of_packed(mask), connectivity)
     }
 
     /// Finds the pieces of what lies outside a mask.
@@ -67,23 +103,23 @@ impl Components {
     }
 
     /// Runs of voxels in memory and the index of the piece that each belongs to.
-    pub fn runs(&self) -> impl Iterator<Item = (std::ops::Range<usize>, usize)> + '_ {
+    pub fn runs(&self) -> impl Iterator<Item = (Range<usize>, usize)> + '_ {
         let pieces = self.piece_of_run.iter().map(|&piece| piece as usize);
         self.runs.ranges().zip(pieces)
     }
 
     /// How many voxels of each piece lie in another mask on the same grid.
-    pub fn count_in(&self, mask: &Mask) -> Vec<usize> {
+    pub fn count_in(&self, mask: &impl InRuns) -> Vec<usize> {
         let mut counts = vec![0; self.pieces.len()];
         for (run, piece) in self.runs() {
-            counts[piece] += mask.voxels[run].iter().filter(|v| **v != 0).count();
+            counts[piece] += mask.count(run);
         }
         counts
     }
 
     /// Clears in `mask`, which they were found in, the pieces that are not to be kept.
-    pub fn keep(&self, mask: &mut Mask, keep: impl Fn(usize, &Piece) -> bool) {
-        self.paint(&mut mask.voxels, 0, |n, piece| !keep(n, piece));
+    pub fn keep(&self, mask: &mut impl InRuns, keep: impl Fn(usize, &Piece) -> bool) {
+        self.for_runs_of(|n, piece| !keep(n, piece), |run| mask.clear(run));
     }
 
     /// Numbers the voxels of the first piece 1, of the second 2, and so on; 0 elsewhere.
@@ -119,16 +155,17 @@ impl Components {
         }
     }
 
-    fn paint(&self, voxels: &mut [u8], value: u8, choose: impl Fn(usize, &Piece) -> bool) {
-        let chosen: Vec<bool> = self
-            .pieces
-            .iter()
-            .enumerate()
-            .map(|(n, p)| choose(n, p))
-            .collect();
-        for (run, &piece) in self.runs.ranges().zip(&self.piece_of_run) {
-            if chosen[piece as usize] {
-                voxels[run].fill(value);
+    /// Does something with the runs of the pieces that are chosen.
+    fn for_runs_of(
+        &self,
+        choose: impl Fn(usize, &Piece) -> bool,
+        mut act: impl FnMut(Range<usize>),
+    ) {
+        let pieces = self.pieces.iter().enumerate();
+        let chosen: Vec<bool> = pieces.map(|(n, piece)| choose(n, piece)).collect();
+        for (run, piece) in self.runs() {
+            if chosen[piece] {
+                act(run);
             }
         }
     }
@@ -179,7 +216,8 @@ pub fn keep_largest_piece(mask: &mut Mask) {
 /// In a volume of one or two slices everything touches the border: see [`fill_holes_per_slice`].
 pub fn fill_holes(mask: &mut Mask) {
     let background = Components::find_outside(mask, Connectivity::Six);
-    background.paint(&mut mask.voxels, 1, |_, piece| !piece.touches_border);
+    let inside = |_, piece: &Piece| !piece.touches_border;
+    background.for_runs_of(inside, |run| mask.voxels[run].fill(1));
 }
 
 #[cfg(test)]

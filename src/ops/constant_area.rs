@@ -5,16 +5,16 @@
 //! blanked, and beside it, noise tells what was altered ([`super::air_noise`]), and so do blocks of pixels
 //! ([`super::blocks`]).
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::air_noise::AirNoise;
 use super::blocks::snap_to_blocks;
 use super::components::{Components, Connectivity};
-use super::morphology::{crowded, holds_ball};
-use super::rough_area::{Rough, leave_unlikely};
+use super::morphology::crowded;
+use super::packed_mask::PackedMask;
+use super::rough_area::{Rough, holds_ball, leave_unlikely};
 use crate::volume::coarse_grid::CoarseField;
-use crate::volume::{Image, Mask, Samples};
+use crate::volume::{BoundingBox, Geometry, Image, Mask, Samples};
 
 /// How the area is snapped to constant voxels.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -50,14 +50,8 @@ pub struct Fill {
 const MOST_NEXT: f64 = 0.3;
 
 /// The commonest value in a mask, `None` for an empty one.
-pub fn fill_of(image: &Image, mask: &Mask) -> Option<Fill> {
-    let inside = || {
-        mask.voxels
-            .iter()
-            .enumerate()
-            .filter(|(_, m)| **m != 0)
-            .map(|(n, _)| n)
-    };
+pub fn fill_of(image: &Image, mask: &PackedMask) -> Option<Fill> {
+    let inside = || mask.places();
     match &image.samples {
         Samples::I16(scaled) => {
             let found = commonest(inside().map(|n| scaled.stored[n]))?;
@@ -136,41 +130,60 @@ pub fn snap(
     // Zeros that the scanner left before noise, or before what was blurred, fill nothing, nor do those of
     // the noise itself.
     let fill = constant.as_ref().and_then(|constant| {
-        let whole = solid(constant, WHOLE_SHARE);
+        let whole = solid(constant, &image.geometry, WHOLE_SHARE);
         let begins = painted || rough.begins_with(constant);
         (begins && is_massive(constant, &whole, &rough.core)).then_some((constant, whole))
     });
-    let Some((constant, whole)) = fill else {
-        return unfilled(image, logits, &rough, (constant.as_ref(), painted));
+    let area = match fill {
+        Some((constant, whole)) => filled(image, logits, &rough, (constant, whole), painted, rule),
+        None => unfilled(image, logits, &rough, (constant.as_ref(), painted)),
     };
+    drop((rough, constant)); // Of a whole body as much as the area as bytes.
+    area.unpacked(&image.geometry)
+}
+
+/// The area where it holds a fill. `constant`: the voxels of its value, and those that are constant all around;
+/// `painted`: something bright in it is not constant and too large for a strip.
+fn filled(
+    image: &Image,
+    logits: &CoarseField,
+    rough: &Rough,
+    (constant, whole): (&PackedMask, PackedMask),
+    painted: bool,
+    rule: &Snap,
+) -> PackedMask {
     let cut_off = noise_is_cut_off(constant, &whole, &rough.near);
     let solid = if cut_off {
         whole
     } else {
-        solid(constant, SOLID_SHARE)
+        solid(constant, &image.geometry, SOLID_SHARE)
     };
     let mut pieces = Pieces::of(&solid, &rough.area, &rough.near);
     // A painted area keeps all of them: without them it had holes.
     if cut_off && !painted {
         pieces.leave_chance();
     }
-    let mut area = pieces.of_area(rule);
+    let mut area = pieces.of_area(rule, image.geometry.voxel_ml());
+    drop(pieces);
     rough.leave_air_alone(&mut area);
-    regrow(&mut area, constant);
+    area = regrown(&area, constant);
     let is_still = rough.air_around_is(constant);
     if painted {
-        let mut beside = kept(&rough.area, |n| 1 - constant.voxels[n]);
+        let outside = |[area, constant]: [u64; 2]| area & !constant;
+        let mut beside = PackedMask::combined([&rough.area, constant], outside);
         leave_unlikely(image, logits, &rough.core, &mut beside);
-        snap_to_blocks(image, &rough, Some(constant), &mut beside);
-        add(&mut area, |n| beside.voxels[n]);
+        snap_to_blocks(image, rough, Some(constant), &mut beside);
+        area = PackedMask::combined([&area, &beside], |[area, beside]| area | beside);
         if !is_still {
-            leave_noise(image, &rough, &mut area);
+            leave_noise(image, rough, &mut area);
         }
     } else if is_still {
         // Noise where the air around has none was put there.
-        let noise = |n: usize| rough.dark.voxels[n] & (1 - solid.voxels[n]);
-        if holds_ball(&kept(&rough.core, noise), NOISE_RADIUS_MM) {
-            add(&mut area, |n| rough.area.voxels[n] & noise(n));
+        let noise = |[part, dark, solid]: [u64; 3]| part & dark & !solid;
+        let within = |part| PackedMask::combined([part, &rough.dark, &solid], noise);
+        if holds_ball(&within(&rough.core), &image.geometry, NOISE_RADIUS_MM) {
+            let noise = within(&rough.area);
+            area = PackedMask::combined([&area, &noise], |[area, noise]| area | noise);
         }
     }
     area
@@ -181,12 +194,8 @@ const MASSIVE_SHARE: f64 = 0.05;
 
 /// Whether the voxels of a value lie in masses in an area's core, not among others as in noise. `whole`: those
 /// that are constant all around.
-fn is_massive(constant: &Mask, whole: &Mask, core: &Mask) -> bool {
-    let in_core = |mask: &Mask| {
-        let both = mask.voxels.par_iter().zip(&core.voxels);
-        both.filter(|(mask, core)| **mask & **core != 0).count() as f64
-    };
-    in_core(whole) >= MASSIVE_SHARE * in_core(constant)
+fn is_massive(constant: &PackedMask, whole: &PackedMask, core: &PackedMask) -> bool {
+    whole.count_shared(core) as f64 >= MASSIVE_SHARE * constant.count_shared(core) as f64
 }
 
 /// The area where it holds no fill. `constant`: the value that is the commonest in it, which tells nothing of
@@ -195,13 +204,14 @@ fn unfilled(
     image: &Image,
     logits: &CoarseField,
     rough: &Rough,
-    (constant, painted): (Option<&Mask>, bool),
-) -> Mask {
+    (constant, painted): (Option<&PackedMask>, bool),
+) -> PackedMask {
     let noise = AirNoise::of(image, rough, constant);
     let is_noise = noise.as_ref().is_some_and(|noise| !noise.is_smooth());
     if !painted && is_noise && rough.core_is_dark() {
         // Noise for a strip of the face: what is bright is what lies behind.
-        let mut area = kept(&rough.area, |n| rough.dark.voxels[n]);
+        let dark = |[area, dark]: [u64; 2]| area & dark;
+        let mut area = PackedMask::combined([&rough.area, &rough.dark], dark);
         rough.leave_air_alone(&mut area);
         return area;
     }
@@ -217,7 +227,7 @@ fn unfilled(
 }
 
 /// Takes away the air that was left alone, where there is enough to tell.
-fn leave_noise(image: &Image, rough: &Rough, area: &mut Mask) {
+fn leave_noise(image: &Image, rough: &Rough, area: &mut PackedMask) {
     if let Some(noise) = AirNoise::of(image, rough, None) {
         noise.leave(area);
     }
@@ -227,41 +237,24 @@ fn leave_noise(image: &Image, rough: &Rough, area: &mut Mask) {
 /// into it. Before a thin strip that was blanked, a rough area holds much of what was not altered.
 fn is_painted(
     image: &Image,
-    core: &Mask,
-    constant: Option<&Mask>,
+    core: &PackedMask,
+    constant: Option<&PackedMask>,
     air_below: f32,
     rule: &Snap,
 ) -> bool {
-    let bright = image.mask_where(|n, value| {
-        let constant = constant.map_or(0, |constant| constant.voxels[n]);
-        core.voxels[n] & (1 - constant) & u8::from(value >= air_below)
-    });
-    holds_ball(&bright, rule.mixed_radius_mm)
+    let bright = rows_where(image, |value| value >= air_below);
+    let bright = match constant {
+        Some(constant) => PackedMask::combined([core, &bright, constant], |[core, bright, c]| {
+            core & bright & !c
+        }),
+        None => PackedMask::combined([core, &bright], |[core, bright]| core & bright),
+    };
+    holds_ball(&bright, &image.geometry, rule.mixed_radius_mm)
 }
 
 /// Noise in constant air counts where a ball of this radius fits into it [mm]; thinner lie the
 /// partial volumes between tissue and a constant.
 const NOISE_RADIUS_MM: f64 = 4.0;
-
-/// Adds the voxels for which `more` gives 1.
-fn add(area: &mut Mask, more: impl Fn(usize) -> u8 + Sync) {
-    let voxels = area.voxels.par_iter_mut().enumerate();
-    voxels.for_each(|(n, voxel)| *voxel |= more(n));
-}
-
-/// Voxels of a mask for which `keep` gives 1.
-fn kept(mask: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> Mask {
-    let voxels = mask
-        .voxels
-        .par_iter()
-        .enumerate()
-        .map(|(n, s)| s & keep(n))
-        .collect();
-    Mask {
-        voxels,
-        geometry: mask.geometry.clone(),
-    }
-}
 
 /// A piece is taken as a whole only where the rough area covers more than this share of what it covers
 /// of the piece that it found most of: zeros that a scanner left beside a fill are not found so well.
@@ -272,20 +265,18 @@ const FAR_SMALLER: f64 = 0.1;
 
 /// The solid pieces of a fill, and how many voxels of each lie in the rough area and near it.
 struct Pieces<'a> {
-    solid: &'a Mask,
-    near: &'a Mask,
+    near: &'a PackedMask,
     components: Components,
     covered: Vec<usize>,
     nearby: Vec<usize>,
 }
 
 impl<'a> Pieces<'a> {
-    fn of(solid: &'a Mask, rough: &Mask, near: &'a Mask) -> Self {
-        let components = Components::find(solid, Connectivity::Six);
+    fn of(solid: &PackedMask, rough: &PackedMask, near: &'a PackedMask) -> Self {
+        let components = Components::find_packed(solid, Connectivity::Six);
         let covered = components.count_in(rough);
         let nearby = components.count_in(near);
         Self {
-            solid,
             near,
             components,
             covered,
@@ -316,9 +307,8 @@ impl<'a> Pieces<'a> {
 
     /// Pieces that the rough area covers to a fair share, whole; of others what is near it; of those that it
     /// does not cover nothing.
-    fn of_area(&self, rule: &Snap) -> Mask {
+    fn of_area(&self, rule: &Snap, voxel_ml: f64) -> PackedMask {
         let pieces = self.components.pieces();
-        let voxel_ml = self.solid.geometry.voxel_ml();
         let share = |counts: &[usize], n: usize| counts[n] as f64 / pieces[n].voxels as f64;
         let least = self
             .main()
@@ -328,15 +318,12 @@ impl<'a> Pieces<'a> {
                 && share(&self.covered, n) > least
                 && pieces[n].voxels as f64 * voxel_ml > rule.minimum_piece_ml
         };
-        let mut area = Mask {
-            voxels: vec![0; self.solid.voxels.len()],
-            geometry: self.solid.geometry.clone(),
-        };
+        let mut area = PackedMask::empty(self.near.shape());
         for (run, piece) in self.components.runs() {
             if is_whole(piece) {
-                area.voxels[run].fill(1);
+                area.fill_run(run);
             } else if self.covered[piece] > 0 {
-                area.voxels[run.clone()].copy_from_slice(&self.near.voxels[run]);
+                area.add_run(self.near, run);
             }
         }
         area
@@ -344,8 +331,19 @@ impl<'a> Pieces<'a> {
 }
 
 /// Voxels that hold exactly this value.
-pub fn equal_to(image: &Image, value: f32) -> Mask {
-    image.mask_where(|_, v| u8::from(v == value))
+pub fn equal_to(image: &Image, value: f32) -> PackedMask {
+    rows_where(image, |v| v == value)
+}
+
+/// Voxels whose value is one that is wanted.
+fn rows_where(image: &Image, wanted: impl Fn(f32) -> bool + Sync) -> PackedMask {
+    let [ni, nj, _] = image.shape();
+    let make = || vec![0.0; ni];
+    PackedMask::of_rows(image.shape(), make, |values, [j, k], row| {
+        image.samples.read_run(ni * (j + nj * k), values);
+        let voxels = row.iter_mut().zip(values);
+        voxels.for_each(|(voxel, v)| *voxel = u8::from(wanted(*v)));
+    })
 }
 
 /// A voxel is solid when most of its 3×3×3 neighbourhood is constant: more than this share.
@@ -361,49 +359,32 @@ const CHANCE_SHARES: [f64; 2] = [0.002, 0.5];
 /// Whether a fill's value is one that noise is cut off at, by how it occurs away from the area; solid is then
 /// what is constant all around. `whole`: the fill's voxels that are constant
 /// all around.
-fn noise_is_cut_off(constant: &Mask, whole: &Mask, near: &Mask) -> bool {
-    let voxels = constant.voxels.par_iter().zip(&whole.voxels);
-    let (away, holding, inside) = voxels
-        .zip(&near.voxels)
-        .filter(|(_, near)| **near == 0)
-        .map(|((&constant, &whole), _)| (1_u64, u64::from(constant), u64::from(whole)))
-        .reduce(|| (0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
+fn noise_is_cut_off(constant: &PackedMask, whole: &PackedMask, near: &PackedMask) -> bool {
+    let [ni, nj, nk] = near.shape();
+    let away = ni * nj * nk - near.count();
+    let away_of = |mask| PackedMask::count_of([mask, near], |[mask, near]| mask & !near);
+    let (holding, inside) = (away_of(constant), away_of(whole));
     let [common, all_around] = CHANCE_SHARES;
     holding as f64 > common * away as f64 && (inside as f64) < all_around * holding as f64
 }
 
 /// Constant voxels of whose surroundings more than `share` is constant; chance zeros in noise are
 /// none.
-fn solid(constant: &Mask, share: f32) -> Mask {
-    let mut solid = crowded(constant, share);
-    let voxels = solid.voxels.par_iter_mut().zip(&constant.voxels);
-    voxels.for_each(|(solid, constant)| *solid &= constant);
-    solid
+fn solid(constant: &PackedMask, geometry: &Geometry, share: f32) -> PackedMask {
+    let whole = BoundingBox::whole(geometry.shape);
+    let crowded = PackedMask::of_slabs(geometry.shape, &whole, 1, |slab| {
+        crowded(&constant.crop(slab, geometry), share)
+    });
+    PackedMask::combined([&crowded, constant], |[crowded, constant]| {
+        crowded & constant
+    })
 }
 
 /// Gives an area back the constant voxels at its edges and corners, which are not solid.
-fn regrow(area: &mut Mask, constant: &Mask) {
-    let [ni, nj, nk] = area.geometry.shape;
-    let before = area.voxels.clone();
-    area.voxels
-        .par_chunks_mut(ni * nj)
-        .enumerate()
-        .for_each(|(k, plane)| {
-            let window = |n: usize, length: usize| n.saturating_sub(1)..(n + 2).min(length);
-            let mut touched = vec![0_u8; ni];
-            for j in 0..nj {
-                touched.fill(0);
-                for (j, k) in window(k, nk).flat_map(|k| window(j, nj).map(move |j| (j, k))) {
-                    let line = &before[ni * (j + nj * k)..][..ni];
-                    touched.iter_mut().zip(line).for_each(|(t, b)| *t |= b);
-                }
-                let here = &constant.voxels[ni * (j + nj * k)..][..ni];
-                for i in 0..ni {
-                    let near = touched[window(i, ni)].iter().any(|t| *t != 0);
-                    plane[i + ni * j] |= here[i] & u8::from(near);
-                }
-            }
-        });
+fn regrown(area: &PackedMask, constant: &PackedMask) -> PackedMask {
+    let around = area.with_neighbours();
+    let grown = |[area, around, constant]: [u64; 3]| area | around & constant;
+    PackedMask::combined([area, &around, constant], grown)
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! A mask at one bit a voxel: small enough to keep beside a scan, and quick to count in boxes.
 
+mod bytes;
+mod turned;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -7,7 +10,7 @@ use rayon::prelude::*;
 use crate::volume::{BoundingBox, Shape};
 
 /// Voxels in a word.
-const WORD: usize = 64;
+pub(super) const WORD: usize = 64;
 
 /// 0 or 1 for every voxel of a grid, packed along i.
 ///
@@ -21,35 +24,6 @@ pub struct PackedMask {
 }
 
 impl PackedMask {
-    /// Packs a mask's voxels, `i` fastest; whatever is not 0 counts as 1.
-    pub fn of(voxels: &[u8], shape: Shape) -> Self {
-        let mut packed = Self::empty(shape);
-        let rows = packed.bits.par_chunks_mut(packed.words);
-        rows.zip(voxels.par_chunks(shape[0]))
-            .for_each(|(words, row)| pack(row, words));
-        packed
-    }
-
-    /// Packs rows that are made one by one, each as soon as it is made. `fill` is given what `make` makes for
-    /// each slice, the row's place `[j, k]` and its voxels, all of which it must set.
-    pub fn of_rows<T>(
-        shape: Shape,
-        make: impl Fn() -> T + Sync,
-        fill: impl Fn(&mut T, [usize; 2], &mut [u8]) + Sync,
-    ) -> Self {
-        let mut packed = Self::empty(shape);
-        let words = packed.words.max(1);
-        let slices = packed.bits.par_chunks_mut(words * shape[1].max(1));
-        slices.enumerate().for_each(|(k, slice)| {
-            let (mut work, mut row) = (make(), vec![0; shape[0]]);
-            for (j, words) in slice.chunks_mut(words).enumerate() {
-                fill(&mut work, [j, k], &mut row);
-                pack(&row, words);
-            }
-        });
-        packed
-    }
-
     /// A mask of zeros.
     pub fn empty(shape: Shape) -> Self {
         let words = shape[0].div_ceil(WORD);
@@ -90,8 +64,59 @@ impl PackedMask {
 
     /// Number of voxels that are 1 here and there, on the same grid.
     pub fn count_shared(&self, other: &Self) -> usize {
-        let both = self.bits.par_iter().zip(&other.bits);
-        both.map(|(a, b)| (a & b).count_ones() as usize).sum()
+        Self::count_of([self, other], |[here, there]| here & there)
+    }
+
+    /// Number of voxels that are 1 in what `bits` makes of masks on the same grid, 64 voxels of each at a
+    /// time; of voxels that are 0 in all of them it must make 0.
+    pub fn count_of<const N: usize>(
+        masks: [&Self; N],
+        bits: impl Fn([u64; N]) -> u64 + Sync,
+    ) -> usize {
+        let words = (0..masks[0].bits.len()).into_par_iter();
+        words
+            .map(|n| ones(bits(masks.map(|mask| mask.bits[n]))))
+            .sum()
+    }
+
+    /// What `bits` makes of masks on the same grid, as [`Self::count_of`].
+    pub fn combined<const N: usize>(
+        masks: [&Self; N],
+        bits: impl Fn([u64; N]) -> u64 + Sync,
+    ) -> Self {
+        let words = (0..masks[0].bits.len()).into_par_iter();
+        Self {
+            shape: masks[0].shape,
+            words: masks[0].words,
+            bits: words
+                .map(|n| bits(masks.map(|mask| mask.bits[n])))
+                .collect(),
+        }
+    }
+
+    /// Adds to the voxels that are 1 those next to them, by a face, an edge or a corner.
+    pub fn with_neighbours(&self) -> Self {
+        let mut grown = Self::empty(self.shape);
+        let [ni, nj, nk] = self.shape;
+        let window = |n: usize, length: usize| n.saturating_sub(1)..(n + 2).min(length);
+        let slices = grown.bits.par_chunks_mut((self.words * nj).max(1));
+        slices.enumerate().for_each(|(k, slice)| {
+            let mut around = vec![0_u64; self.words];
+            for (j, words) in slice.chunks_mut(self.words.max(1)).enumerate() {
+                around.fill(0);
+                for (j, k) in window(k, nk).flat_map(|k| window(j, nj).map(move |j| (j, k))) {
+                    let row = around.iter_mut().zip(self.row(j, k));
+                    row.for_each(|(around, here)| *around |= here);
+                }
+                for (n, word) in words.iter_mut().enumerate() {
+                    let before = n.checked_sub(1).map_or(0, |n| around[n] >> (WORD - 1));
+                    let behind = around.get(n + 1).map_or(0, |next| next << (WORD - 1));
+                    let here = around[n];
+                    *word = (here | here << 1 | here >> 1 | before | behind) & within(n, &(0..ni));
+                }
+            }
+        });
+        grown
     }
 
     /// Number of voxels of a box that are 1.
@@ -104,12 +129,9 @@ impl PackedMask {
 
     /// Number of voxels that are 1 among some of one row, by their places in a mask of bytes.
     pub fn count_run(&self, run: Range<usize>) -> usize {
-        let row = run.start / self.shape[0];
-        let start = row * self.shape[0];
-        debug_assert!(run.end <= start + self.shape[0], "{run:?} is of two rows");
-        let words = &self.bits[row * self.words..][..self.words];
-        pieces(words, run.start - start..run.end - start)
-            .map(ones)
+        let words = self.words_of(&run);
+        words
+            .map(|(place, bits)| ones(self.bits[place] & bits))
             .sum()
     }
 
@@ -158,6 +180,52 @@ impl PackedMask {
         found
     }
 
+    /// The smallest box round every 1; `None` when there is none.
+    pub fn bounds(&self) -> Option<BoundingBox> {
+        self.bounds_in(&BoundingBox::whole(self.shape))
+    }
+
+    /// The places of all voxels that are 1 in a mask of bytes, in order.
+    pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
+        let words = self.bits.iter().enumerate().filter(|(_, bits)| **bits != 0);
+        words.flat_map(|(n, &bits)| {
+            let first = n / self.words * self.shape[0] + n % self.words * WORD;
+            let set = (0..WORD).filter(move |bit| bits >> bit & 1 == 1);
+            set.map(move |bit| first + bit)
+        })
+    }
+
+    /// Sets some voxels of one row, by their places in a mask of bytes, to 0.
+    pub fn clear_run(&mut self, run: Range<usize>) {
+        for (place, bits) in self.words_of(&run) {
+            self.bits[place] &= !bits;
+        }
+    }
+
+    /// Sets them to 1.
+    pub fn fill_run(&mut self, run: Range<usize>) {
+        for (place, bits) in self.words_of(&run) {
+            self.bits[place] |= bits;
+        }
+    }
+
+    /// Adds those that are 1 in another mask on the same grid.
+    pub fn add_run(&mut self, other: &Self, run: Range<usize>) {
+        for (place, bits) in self.words_of(&run) {
+            self.bits[place] |= other.bits[place] & bits;
+        }
+    }
+
+    /// The words in which a run's voxels lie, and their bits.
+    fn words_of(&self, run: &Range<usize>) -> impl Iterator<Item = (usize, u64)> + use<> {
+        let row = run.start / self.shape[0];
+        let start = row * self.shape[0];
+        debug_assert!(run.end <= start + self.shape[0], "{run:?} is of two rows");
+        let (words, along) = (row * self.words, run.start - start..run.end - start);
+        let places = along.start / WORD..along.end.div_ceil(WORD);
+        places.map(move |place| (words + place, within(place, &along)))
+    }
+
     /// Sets every voxel of a box to 1.
     pub fn fill(&mut self, bounds: &BoundingBox) {
         for (j, k) in rows(bounds) {
@@ -172,82 +240,6 @@ impl PackedMask {
     /// Bits of row `(j, k)`, the first voxel in the lowest bit of the first word.
     pub fn row(&self, j: usize, k: usize) -> &[u64] {
         &self.bits[(j + self.shape[1] * k) * self.words..][..self.words]
-    }
-
-    /// The same voxels with the axes in another order: axis `d` of the result is axis `axes[d]`, a
-    /// permutation of 0, 1, 2.
-    pub fn permuted(&self, axes: [usize; 3]) -> Self {
-        let mut turned = Self::empty(axes.map(|axis| self.shape[axis]));
-        let slice = turned.words * turned.shape[1];
-        // A word along i becomes as many slices, where i comes last.
-        let together = if axes[2] == 0 { WORD } else { 1 };
-        let slices = turned.bits.par_chunks_mut((slice * together).max(1));
-        slices.enumerate().for_each(|(n, slices)| match axes {
-            [0, _, third] => self.copy_rows(third, n, slices),
-            [first, ..] => self.turn_rows(first, axes[2] == 0, n, slices),
-        });
-        turned
-    }
-
-    /// Slice `n` along axis `third` of [`Self::permuted`], where i stays first.
-    fn copy_rows(&self, third: usize, n: usize, slice: &mut [u64]) {
-        let rows = slice.chunks_mut(self.words.max(1)).enumerate();
-        rows.for_each(|(second, row)| {
-            let [j, k] = if third == 2 { [second, n] } else { [n, second] };
-            row.copy_from_slice(self.row(j, k));
-        });
-    }
-
-    /// Part `n` of [`Self::permuted`], where axis `first` comes first: a slice, or where i comes last the
-    /// slices that come of a word.
-    fn turn_rows(&self, first: usize, i_is_last: bool, n: usize, slices: &mut [u64]) {
-        let words = self.shape[first].div_ceil(WORD);
-        let other = 3 - first;
-        // Between two values of i, and of the other axis, in the result.
-        let (places, others, step_i, step_other) = if i_is_last {
-            let others = 0..self.shape[other];
-            (n..n + 1, others, words * self.shape[other], words)
-        } else {
-            (0..self.words, n..n + 1, words, 0)
-        };
-        for (place, at) in places.flat_map(|place| others.clone().map(move |at| (place, at))) {
-            let start = if i_is_last { 0 } else { place * WORD * step_i };
-            for word in 0..words {
-                let mut block = [0; WORD];
-                let rows = word * WORD..((word + 1) * WORD).min(self.shape[first]);
-                for (bits, row) in block.iter_mut().zip(rows) {
-                    let [j, k] = if first == 1 { [row, at] } else { [at, row] };
-                    *bits = self.row(j, k)[place];
-                }
-                transpose(&mut block);
-                let out = slices[start + at * step_other + word..].iter_mut();
-                out.step_by(step_i)
-                    .zip(block)
-                    .for_each(|(out, bits)| *out = bits);
-            }
-        }
-    }
-}
-
-/// A row's voxels as bits.
-fn pack(row: &[u8], words: &mut [u64]) {
-    for (word, voxels) in words.iter_mut().zip(row.chunks(WORD)) {
-        let bits = voxels.iter().enumerate();
-        *word = bits.fold(0, |word, (n, &v)| word | (u64::from(v != 0) << n));
-    }
-}
-
-/// Swaps the rows and columns of 64×64 bits, by halves of ever smaller blocks.
-fn transpose(rows: &mut [u64; WORD]) {
-    let (mut half, mut low) = (WORD / 2, u64::from(u32::MAX));
-    while half > 0 {
-        for n in (0..WORD).filter(|n| n & half == 0) {
-            let swapped = (rows[n] >> half ^ rows[n + half]) & low;
-            rows[n] ^= swapped << half;
-            rows[n + half] ^= swapped;
-        }
-        half /= 2;
-        low ^= low << half;
     }
 }
 
@@ -282,10 +274,10 @@ fn within(place: usize, along: &Range<usize>) -> u64 {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = [130, 3, 4];
+    pub(super) const SHAPE: Shape = [130, 3, 4];
 
     /// Every seventh voxel and a run across the first two words.
-    fn example() -> (Vec<u8>, PackedMask) {
+    pub(super) fn example() -> (Vec<u8>, PackedMask) {
         let voxels: Vec<u8> = (0..130 * 12)
             .map(|n| u8::from(n % 7 == 0 || (60..70).contains(&n)))
             .collect();
@@ -365,6 +357,43 @@ mod tests {
     }
 
     #[test]
+    fn masks_are_combined_voxel_by_voxel() {
+        let (voxels, packed) = example();
+        let mut other = PackedMask::empty(SHAPE);
+        other.fill(&bounds([63, 1, 0], [129, 2, 3]));
+        let without = PackedMask::combined([&packed, &other], |[a, b]| a & !b);
+        let expected = |n: usize, at| voxels[n] == 1 && !other.contains(at);
+        assert!(indices().all(|(n, at)| without.contains(at) == expected(n, at)));
+        let both = PackedMask::count_of([&packed, &other], |[a, b]| a & b);
+        assert_eq!(without.count() + both, packed.count());
+        assert_eq!(other.bounds(), Some(bounds([63, 1, 0], [129, 2, 3])));
+        assert_eq!(PackedMask::empty(SHAPE).bounds(), None);
+    }
+
+    #[test]
+    fn a_run_is_cleared_and_nothing_else() {
+        let mut packed = PackedMask::full(SHAPE);
+        for run in [130..260, 60..71, 389..390, 5..5] {
+            let before = packed.count();
+            packed.clear_run(run.clone());
+            assert_eq!(packed.count(), before - run.len());
+            assert_eq!(packed.count_run(run), 0);
+        }
+    }
+
+    #[test]
+    fn neighbours_are_added_on_all_sides_and_none_beyond_the_edge() {
+        for at in [[63, 1, 2], [64, 0, 0], [129, 2, 3], [0, 1, 1], [20, 1, 3]] {
+            let mut packed = PackedMask::empty(SHAPE);
+            let one = bounds(at, at.map(|n| n + 1));
+            packed.fill(&one);
+            let mut expected = PackedMask::empty(SHAPE);
+            expected.fill(&one.grown([1; 3], SHAPE));
+            assert_eq!(packed.with_neighbours(), expected, "{at:?}");
+        }
+    }
+
+    #[test]
     fn slices_can_be_added_one_by_one() {
         let (voxels, packed) = example();
         let mut grown = PackedMask::empty([130, 3, 0]);
@@ -372,36 +401,5 @@ mod tests {
             grown.append(&PackedMask::of(slices, [130, 3, 1]));
         }
         assert_eq!(grown, packed);
-    }
-
-    #[test]
-    fn permuted_axes_only_move_voxels() {
-        let orders = [
-            [0, 1, 2],
-            [0, 2, 1],
-            [1, 0, 2],
-            [1, 2, 0],
-            [2, 0, 1],
-            [2, 1, 0],
-        ];
-        for shape in [SHAPE, [70, 130, 3], [5, 64, 129]] {
-            let voxels = (0..shape.iter().product::<usize>()).map(|n| u8::from(n * n % 11 < 3));
-            let voxels: Vec<u8> = voxels.collect();
-            let packed = PackedMask::of(&voxels, shape);
-            for axes in orders {
-                let turned = packed.permuted(axes);
-                assert_eq!(turned.shape(), axes.map(|axis| shape[axis]));
-                assert_eq!(turned.count(), packed.count());
-                for (n, &voxel) in voxels.iter().enumerate() {
-                    let at = [
-                        n % shape[0],
-                        n / shape[0] % shape[1],
-                        n / shape[0] / shape[1],
-                    ];
-                    let moved = axes.map(|axis| at[axis]);
-                    assert_eq!(turned.contains(moved), voxel == 1, "{axes:?}");
-                }
-            }
-        }
     }
 }

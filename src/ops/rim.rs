@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::constant_area::{equal_to, fill_of};
 use super::morphology::dilate;
+use super::packed_mask::PackedMask;
 use crate::volume::{Image, Mask};
 
 /// When the air was blanked up to the skin, and how wide the rim is.
@@ -43,18 +44,32 @@ pub fn take_rim(mask: &mut Mask, image: &Image, rule: &Rim) {
     let finest = spacing.into_iter().fold(f64::INFINITY, f64::min);
     let wide = dilate(mask, rule.reach_mm.max(1.01 * finest));
     let blank = equal_to(image, fill.value);
-    let kept = wide.voxels.par_iter().zip(&blank.voxels);
-    let voxels = mask.voxels.par_iter_mut().zip(kept);
-    voxels.for_each(|(voxel, (wide, blank))| *voxel |= wide & (1 - blank));
+    let [ni, nj, _] = mask.geometry.shape;
+    let rows = mask
+        .voxels
+        .par_chunks_mut(ni)
+        .zip(wide.voxels.par_chunks(ni));
+    rows.enumerate().for_each(|(row, (voxels, wide))| {
+        let voxels = voxels.iter_mut().zip(wide).enumerate();
+        for (i, (voxel, wide)) in voxels {
+            *voxel |= wide & u8::from(!blank.contains([i, row % nj, row / nj]));
+        }
+    });
 }
 
 /// What `keep` marks outside `mask`.
-fn beyond(mask: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> Mask {
-    let outside = mask.voxels.par_iter().enumerate();
-    Mask {
-        voxels: outside.map(|(n, inside)| (1 - inside) & keep(n)).collect(),
-        geometry: mask.geometry.clone(),
-    }
+fn beyond(mask: &Mask, keep: impl Fn(usize) -> u8 + Sync) -> PackedMask {
+    let [ni, nj, _] = mask.geometry.shape;
+    PackedMask::of_rows(
+        mask.geometry.shape,
+        || (),
+        |(), [j, k], row| {
+            for (i, voxel) in row.iter_mut().enumerate() {
+                let n = i + ni * (j + nj * k);
+                *voxel = (1 - mask.voxels[n]) & keep(n);
+            }
+        },
+    )
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! An area as a network finds it, to a few millimetres, and what lies around it.
 
-use rayon::prelude::*;
-
 use super::components::{Components, Connectivity};
 use super::morphology::{crowded, dilate, erode};
+use super::packed_mask::PackedMask;
 use crate::volume::coarse_grid::CoarseField;
-use crate::volume::{BoundingBox, Image, Mask};
+use crate::volume::{BoundingBox, Geometry, Image};
 
 /// Logit of a probability of 0.9, from which a voxel is the core of an area whatever the others.
 pub(super) const SURE: f32 = 2.2;
@@ -33,16 +32,18 @@ const NEAR_TISSUE_MM: f64 = 10.0;
 /// More than this share of a thin piece is sure where it was painted.
 const SURE_SHARE: f64 = 0.25;
 
-/// A rough area; masks on the image's grid.
+/// A rough area; masks on the image's grid, packed, as a whole body has many voxels.
 pub struct Rough {
+    /// The grid.
+    pub geometry: Geometry,
     /// The area.
-    pub area: Mask,
+    pub area: PackedMask,
     /// What is surely altered.
-    pub core: Mask,
+    pub core: PackedMask,
     /// What may be.
-    pub near: Mask,
+    pub near: PackedMask,
     /// As dark as air by most of their surroundings: air, and what else is.
-    pub dark: Mask,
+    pub dark: PackedMask,
 }
 
 impl Rough {
@@ -56,45 +57,47 @@ impl Rough {
         air_below: f32,
     ) -> Self {
         let unlikely = (probability / (1.0 - probability)).ln();
-        let below = image.mask_where(|_, value| u8::from(value < air_below));
+        let whole = BoundingBox::whole(image.shape());
+        let dark = PackedMask::of_slabs(image.shape(), &whole, 1, |slab| {
+            let below = |_, value: f32| u8::from(value < air_below);
+            crowded(&image.crop(slab).mask_where(below), DARK_SHARE)
+        });
         Self {
+            geometry: image.geometry.clone(),
             area: rough_area(image, logits, threshold),
             core: rough_area(image, logits, core_level(logits, threshold)),
             near: rough_area(image, logits, unlikely.min(threshold)),
-            dark: crowded(&below, DARK_SHARE),
+            dark,
         }
     }
 
     /// Whether most dark voxels away from the area lie in a mask.
-    pub fn air_around_is(&self, mask: &Mask) -> bool {
-        mostly(&self.dark, mask, |n| self.near.voxels[n] == 0)
+    pub fn air_around_is(&self, mask: &PackedMask) -> bool {
+        let around = PackedMask::combined([&self.dark, &self.near], |[dark, near]| dark & !near);
+        2 * around.count_shared(mask) > around.count()
     }
 
     /// Whether the core's dark voxels next to tissue lie in a mask nearly as often as all of them: a fill
     /// begins where tissue ends.
-    pub fn begins_with(&self, mask: &Mask) -> bool {
-        let Some(bounds) = BoundingBox::around(&self.core.voxels, mask.geometry.shape) else {
+    pub fn begins_with(&self, mask: &PackedMask) -> bool {
+        let Some(bounds) = self.core.bounds() else {
             return true;
         };
-        let reach = mask.geometry.spacing().mm();
-        let reach = reach.map(|mm| (BESIDE_MM / mm).ceil() as usize);
-        let bounds = bounds.grown(reach, mask.geometry.shape);
-        let [core, near, dark, mask] =
-            [&self.core, &self.near, &self.dark, mask].map(|all| all.crop(&bounds));
-        let mut tissue = near;
-        let voxels = tissue.voxels.iter_mut().zip(&dark.voxels);
-        voxels.for_each(|(near, dark)| *near &= 1 - dark);
-        let beside = dilate(&tissue, BESIDE_MM);
-        let share = |counts: &dyn Fn(usize) -> u8| {
-            let wanted = |n: &usize| core.voxels[*n] & dark.voxels[*n] & counts(*n) != 0;
-            let (mut all, mut held) = (0_usize, 0_usize);
-            for n in (0..core.voxels.len()).filter(wanted) {
-                all += 1;
-                held += usize::from(mask.voxels[n]);
-            }
-            (all > 0).then(|| held as f64 / all as f64)
+        let bounds = self.geometry.grown(&bounds, BESIDE_MM);
+        let tissue = |[near, dark]: [u64; 2]| near & !dark;
+        let tissue = PackedMask::combined([&self.near, &self.dark], tissue);
+        let reach = self.geometry.voxels_within(BESIDE_MM)[2];
+        let beside = PackedMask::of_slabs(mask.shape(), &bounds, reach, |slab| {
+            dilate(&tissue.crop(slab, &self.geometry), BESIDE_MM)
+        });
+        let wanted = |[core, dark]: [u64; 2]| core & dark;
+        let all = PackedMask::combined([&self.core, &self.dark], wanted);
+        let beside = PackedMask::combined([&all, &beside], |[all, beside]| all & beside);
+        let share = |wanted: &PackedMask| {
+            let count = wanted.count();
+            (count > 0).then(|| wanted.count_shared(mask) as f64 / count as f64)
         };
-        match (share(&|n| beside.voxels[n]), share(&|_| 1)) {
+        match (share(&beside), share(&all)) {
             (Some(beside), Some(all)) => beside >= AS_OFTEN * all,
             _ => true,
         }
@@ -102,8 +105,8 @@ impl Rough {
 
     /// Leaves out of an area what a scanner left empty: pieces that lie in air alone, but for the one that holds most
     /// of the core. What a tool blanks begins at the head.
-    pub fn leave_air_alone(&self, area: &mut Mask) {
-        let pieces = Components::find(area, Connectivity::TwentySix);
+    pub fn leave_air_alone(&self, area: &mut PackedMask) {
+        let pieces = Components::find_packed(area, Connectivity::TwentySix);
         let core = pieces.count_in(&self.core);
         let with_core = (0..core.len()).filter(|n| core[*n] > 0);
         // Without a core nothing tells which piece a tool's is.
@@ -118,16 +121,13 @@ impl Rough {
         else {
             return;
         };
-        let spacing = area.geometry.spacing().mm();
-        let reach = spacing.map(|mm| (NEAR_TISSUE_MM / mm).ceil() as usize);
-        let bounds = bounds.grown(reach, area.geometry.shape);
-        let mut tissue = self.dark.crop(&bounds);
-        tissue.voxels.par_iter_mut().for_each(|v| *v = 1 - *v);
-        let mut near = Mask {
-            voxels: vec![0; area.voxels.len()],
-            geometry: area.geometry.clone(),
-        };
-        near.paste(&dilate(&tissue, NEAR_TISSUE_MM), bounds.start);
+        let bounds = self.geometry.grown(&bounds, NEAR_TISSUE_MM);
+        let reach = self.geometry.voxels_within(NEAR_TISSUE_MM)[2];
+        let near = PackedMask::of_slabs(area.shape(), &bounds, reach, |slab| {
+            let mut tissue = self.dark.crop(slab, &self.geometry);
+            tissue.voxels.iter_mut().for_each(|v| *v = 1 - *v);
+            dilate(&tissue, NEAR_TISSUE_MM)
+        });
         let near = pieces.count_in(&near);
         pieces.keep(area, |n, piece| {
             n == main || near[n] as f64 >= NEAR_TISSUE_SHARE * piece.voxels as f64
@@ -136,17 +136,48 @@ impl Rough {
 
     /// Whether most of the core is dark.
     pub fn core_is_dark(&self) -> bool {
-        mostly(&self.core, &self.dark, |_| true)
+        2 * self.core.count_shared(&self.dark) > self.core.count()
     }
+}
+
+/// Whether a ball of this radius fits into a mask; what is around counts, but for beyond the volume.
+pub(super) fn holds_ball(mask: &PackedMask, geometry: &Geometry, radius_mm: f64) -> bool {
+    mask.bounds().is_some_and(|bounds| {
+        let fits = eroded(mask, geometry, &bounds, radius_mm);
+        fits.bounds().is_some()
+    })
+}
+
+/// Erodes what lies in a box, outside of which there is nothing, slab by slab.
+fn eroded(
+    mask: &PackedMask,
+    geometry: &Geometry,
+    bounds: &BoundingBox,
+    radius_mm: f64,
+) -> PackedMask {
+    // Whatever is eaten away is by what is just around.
+    let bounds = bounds.grown([1; 3], geometry.shape);
+    let reach = geometry.voxels_within(radius_mm)[2];
+    PackedMask::of_slabs(geometry.shape, &bounds, reach, |slab| {
+        erode(&mask.crop(slab, geometry), radius_mm)
+    })
 }
 
 /// Leaves out of what seems to be painted or blurred the pieces that were not: nothing of them is likely, or they are
 /// thin and little of them is sure. `core`: of the rough area.
-pub(super) fn leave_unlikely(image: &Image, logits: &CoarseField, core: &Mask, part: &mut Mask) {
-    let pieces = Components::find(part, Connectivity::TwentySix);
-    // One after the other, as each mask is as large as the scan.
+pub(super) fn leave_unlikely(
+    image: &Image,
+    logits: &CoarseField,
+    core: &PackedMask,
+    part: &mut PackedMask,
+) {
+    let Some(bounds) = part.bounds() else {
+        return;
+    };
+    let pieces = Components::find_packed(part, Connectivity::TwentySix);
     let likely = pieces.count_in(&rough_area(image, logits, LIKELY));
-    let inner = pieces.count_in(&erode(part, THIN_MM));
+    let inner = eroded(part, &image.geometry, &bounds, THIN_MM);
+    let inner = pieces.count_in(&inner);
     let sure = pieces.count_in(core);
     pieces.keep(part, |n, piece| {
         let is_sure = sure[n] as f64 > SURE_SHARE * piece.voxels as f64;
@@ -155,19 +186,14 @@ pub(super) fn leave_unlikely(image: &Image, logits: &CoarseField, core: &Mask, p
     });
 }
 
-/// Whether most voxels of a mask that count lie in another.
-fn mostly(mask: &Mask, other: &Mask, counts: impl Fn(usize) -> bool + Sync) -> bool {
-    let voxels = mask.voxels.par_iter().zip(&other.voxels).enumerate();
-    let (all, both) = voxels
-        .filter(|(n, (mask, _))| **mask != 0 && counts(*n))
-        .map(|(_, (_, other))| (1_u64, u64::from(*other)))
-        .reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    2 * both > all
-}
-
 /// A rough area at native resolution: voxels whose logit lies above `threshold`.
-pub fn rough_area(image: &Image, logits: &CoarseField, threshold: f32) -> Mask {
-    logits.map_voxels(&image.geometry, |logit| u8::from(logit > threshold))
+pub fn rough_area(image: &Image, logits: &CoarseField, threshold: f32) -> PackedMask {
+    let (rows, along_i) = (logits.rows(), logits.grid.between(0));
+    let make = || vec![0.0; logits.grid.shape[0]];
+    PackedMask::of_rows(image.shape(), make, |cells, [j, k], row| {
+        rows.read(j, k, cells);
+        along_i.map(cells, row, |logit| u8::from(logit > threshold));
+    })
 }
 
 /// The logit from which a voxel is the core of an area: the median of the cells above `threshold`,
@@ -215,10 +241,7 @@ mod tests {
         let core = rough_area(&image, &logits, core_level(&logits, 0.0));
         let mut part = rough_area(&image, &logits, 0.0);
         leave_unlikely(&image, &logits, &core, &mut part);
-        pieces.map(|piece| {
-            let kept = piece.voxels.iter().zip(&part.voxels);
-            kept.filter(|(piece, kept)| **piece & **kept != 0).count() > 0
-        })
+        pieces.map(|piece| part.count_shared(&PackedMask::of_mask(&piece)) > 0)
     }
 
     #[test]

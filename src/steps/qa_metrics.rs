@@ -157,10 +157,10 @@ impl Step for QaMetrics {
         context.stage("measuring");
         let prediction = prediction.without(ignored.as_ref());
         let chosen = prediction.chosen(&config.label);
-        let mut mask = Facts::of(&chosen);
-        if let Some(path) = &config.image {
-            let image = volume::read_image(path, None)?;
-            check_grid(path, &image.geometry, &grid)?;
+        // Joining pieces is work for one thread; meanwhile others take in the image.
+        let read = || config.image.as_deref().map(|path| read_beside(path, &grid));
+        let (mut mask, image) = rayon::join(|| Facts::of(&chosen), read);
+        if let Some(image) = image.transpose()? {
             mask.add_intensities(&chosen, &image);
         }
         // Of a label map's labels the comparison makes masks of its own.
@@ -239,6 +239,12 @@ fn read_label_map(path: &Path) -> Result<Labels> {
         }
         _ => Ok(labels),
     }
+}
+
+fn read_beside(path: &Path, grid: &Geometry) -> Result<Image> {
+    let image = volume::read_image(path, None)?;
+    check_grid(path, &image.geometry, grid)?;
+    Ok(image)
 }
 
 fn read_ignored(path: &Path, grid: &Geometry) -> Result<Mask> {

@@ -153,6 +153,18 @@ impl Geometry {
         Turn::between(self.orientation(), orientation).geometry(self)
     }
 
+    /// Voxels along i, j, k that a distance reaches over, the last one in part.
+    pub fn voxels_within(&self, mm: f64) -> [usize; 3] {
+        self.spacing()
+            .mm()
+            .map(|spacing| (mm / spacing).ceil() as usize)
+    }
+
+    /// A box grown by `margin_mm` on every side, in whole voxels, as far as the grid goes.
+    pub fn grown(&self, bounds: &BoundingBox, margin_mm: f64) -> BoundingBox {
+        bounds.grown(self.voxels_within(margin_mm), self.shape)
+    }
+
     /// The grid of the voxels in `bounds`; each keeps its place in the world.
     pub fn crop(&self, bounds: &BoundingBox) -> Self {
         self.moved(bounds.start.map(|n| n as f64), bounds.shape())

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::super::packed_mask::{PackedMask, WORD};
 use super::Connectivity;
 use crate::volume::{BoundingBox, Shape};
 
@@ -26,19 +27,31 @@ pub(super) struct Runs {
 impl Runs {
     /// Finds the runs of `value` (0 or 1) in voxels that are 0 or 1.
     pub fn of(voxels: &[u8], shape: Shape, value: u8) -> Self {
-        let slice = shape[0] * shape[1];
-        let slices: Vec<(Vec<Run>, Vec<usize>)> = voxels
-            .par_chunks(slice.max(1))
-            .map(|slice| {
-                let mut runs = Vec::new();
-                let ends = slice.chunks(shape[0]).map(|row| {
-                    push_runs(row, value, &mut runs);
-                    runs.len()
-                });
-                let ends = ends.collect();
-                (runs, ends)
-            })
-            .collect();
+        Self::of_rows(shape, |row, runs| {
+            push_runs(&voxels[row * shape[0]..][..shape[0]], value, runs);
+        })
+    }
+
+    /// Finds the runs of 1 in a packed mask.
+    pub fn of_packed(mask: &PackedMask) -> Self {
+        let shape = mask.shape();
+        Self::of_rows(shape, |row, runs| {
+            push_packed_runs(mask.row(row % shape[1], row / shape[1]), shape[0], runs);
+        })
+    }
+
+    /// Gathers the runs that `push` finds in each row.
+    fn of_rows(shape: Shape, push: impl Fn(usize, &mut Vec<Run>) + Sync) -> Self {
+        let slices = (0..shape[2]).into_par_iter().map(|k| {
+            let mut runs = Vec::new();
+            let ends = (0..shape[1]).map(|j| {
+                push(j + shape[1] * k, &mut runs);
+                runs.len()
+            });
+            let ends = ends.collect();
+            (runs, ends)
+        });
+        let slices: Vec<(Vec<Run>, Vec<usize>)> = slices.collect();
         let mut all = Self {
             shape,
             runs: Vec::with_capacity(slices.iter().map(|(runs, _)| runs.len()).sum()),
@@ -158,6 +171,31 @@ fn push_runs(row: &[u8], value: u8, runs: &mut Vec<Run>) {
             end: end as u32,
         });
         start = end_of_run(row, end, 1 - value);
+    }
+}
+
+/// The same of a row of `length` bits.
+fn push_packed_runs(words: &[u64], length: usize, runs: &mut Vec<Run>) {
+    // The first place from `from` on whose bit, with `flip`, is 1.
+    let next = |from: usize, flip: u64| {
+        let bits = |place: usize| {
+            let first = if place == from / WORD { from % WORD } else { 0 };
+            (words[place] ^ flip) & (u64::MAX << first)
+        };
+        let mut places = from / WORD..words.len();
+        let place = places.find(|&place| bits(place) != 0);
+        place.map_or(length, |place| {
+            (place * WORD + bits(place).trailing_zeros() as usize).min(length)
+        })
+    };
+    let mut start = next(0, 0);
+    while start < length {
+        let end = next(start, u64::MAX);
+        runs.push(Run {
+            start: start as u32,
+            end: end as u32,
+        });
+        start = next(end, 0);
     }
 }
 

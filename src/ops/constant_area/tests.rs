@@ -51,6 +51,20 @@ fn logits(image: &Image, from_mm: f64) -> CoarseField {
     }
 }
 
+/// What such a guess marks.
+fn rough(image: &Image, logits: &CoarseField) -> Mask {
+    rough_area(image, logits, 0.0).unpacked(&image.geometry)
+}
+
+/// Voxels that lie in both.
+fn within(mask: &Mask, other: &Mask) -> Mask {
+    let voxels = mask.voxels.iter().zip(&other.voxels);
+    Mask {
+        voxels: voxels.map(|(a, b)| a & b).collect(),
+        geometry: mask.geometry.clone(),
+    }
+}
+
 fn differing(a: &Mask, b: &Mask) -> usize {
     a.voxels
         .iter()
@@ -69,7 +83,7 @@ fn a_rough_area_becomes_exactly_what_was_blanked() {
     let image = scan(|n| truth.voxels[n] != 0);
     for from_mm in [26.0, 34.0] {
         let logits = logits(&image, from_mm);
-        let rough = rough_area(&image, &logits, 0.0);
+        let rough = rough(&image, &logits);
         assert!(differing(&rough, &truth) > 1000);
         let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
         assert_eq!(differing(&found, &truth), 0, "{from_mm}");
@@ -144,9 +158,9 @@ fn chance_pieces_are_left_out_up_to_the_size_that_noise_makes_them_elsewhere() {
 fn an_area_without_a_constant_stays_as_it_is() {
     let image = scan(|_| false);
     let logits = logits(&image, 30.0);
-    let rough = rough_area(&image, &logits, 0.0);
+    let rough = rough(&image, &logits);
     // Eight values of noise: none holds 30 %.
-    assert!(fill_of(&image, &rough).unwrap().share < 0.2);
+    assert!(fill_of(&image, &PackedMask::of_mask(&rough)).unwrap().share < 0.2);
     let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
     assert_eq!(differing(&found, &rough), 0);
 }
@@ -165,8 +179,8 @@ fn a_value_that_noise_holds_often_is_no_fill() {
     };
     let image = stored(faint);
     let logits = logits(&image, 30.0);
-    let rough = rough_area(&image, &logits, 0.0);
-    let fill = fill_of(&image, &rough).unwrap();
+    let rough = rough(&image, &logits);
+    let fill = fill_of(&image, &PackedMask::of_mask(&rough)).unwrap();
     assert!(fill.value == 1.0 && fill.share > 0.5 && fill.next_share > 0.25);
     let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
     assert_eq!(differing(&found, &rough), 0);
@@ -178,7 +192,7 @@ fn a_painted_face_in_front_of_blanked_air_keeps_its_rough_edge() {
     // Half of the box is painted with something that is not constant.
     let image = scan(|n| truth.voxels[n] != 0 && n % SHAPE[0] >= 44);
     let logits = logits(&image, 30.0);
-    let rough = rough_area(&image, &logits, 0.0);
+    let rough = rough(&image, &logits);
     let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
     let n = truth.offset([33, 20, 20]);
     assert_eq!((rough.voxels[n], found.voxels[n]), (1, 1));
@@ -225,7 +239,7 @@ fn the_fill_of_floats_counts_both_zeros_as_one() {
         geometry: geometry.clone(),
     };
     let all = volume(geometry, |_| 1_u8);
-    let fill = fill_of(&image, &all).unwrap();
+    let fill = fill_of(&image, &PackedMask::of_mask(&all)).unwrap();
     assert_eq!(
         fill,
         Fill {
@@ -234,7 +248,8 @@ fn the_fill_of_floats_counts_both_zeros_as_one() {
             next_share: 0.25,
         }
     );
-    assert_eq!(equal_to(&image, 0.0).voxels, [1, 1, 0, 1]);
+    let equal = equal_to(&image, 0.0).unpacked(&image.geometry);
+    assert_eq!(equal.voxels, [1, 1, 0, 1]);
 }
 
 /// Noise of air, 1 to 8, up to 40 mm along i; a face of 101 to 108 beyond it.
@@ -268,9 +283,9 @@ fn noise_for_a_strip_ends_where_tissue_begins() {
     // The network's edge lies some millimetres inside the tissue.
     let image = head(|_, value| value);
     let logits = slab(&image, 30.0, 44.0);
-    let rough = rough_area(&image, &logits, 0.0);
+    let rough = rough(&image, &logits);
     let air = box_mask(image.geometry.clone(), [0, 0, 0], [40, 40, 32]);
-    let truth = kept(&rough, |n| air.voxels[n]);
+    let truth = within(&rough, &air);
     assert!(differing(&rough, &truth) > 1000);
     let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
     assert_eq!(differing(&found, &truth), 0);
@@ -284,9 +299,9 @@ fn zeros_among_noise_fill_nothing() {
         _ => value,
     });
     let logits = slab(&image, 30.0, 44.0);
-    let rough = rough_area(&image, &logits, 0.0);
+    let rough = rough(&image, &logits);
     let air = box_mask(image.geometry.clone(), [0, 0, 0], [40, 40, 32]);
-    let truth = kept(&rough, |n| air.voxels[n]);
+    let truth = within(&rough, &air);
     let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
     assert_eq!(differing(&found, &truth), 0);
 }
@@ -323,7 +338,7 @@ fn a_thin_blurred_strip_keeps_its_bright_part() {
         _ => value,
     });
     let logits = slab(&image, 30.0, 46.0);
-    let rough = rough_area(&image, &logits, 0.0);
+    let rough = rough(&image, &logits);
     let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
     assert_eq!(differing(&found, &rough), 0);
 }
@@ -359,14 +374,14 @@ fn a_guess_in_air_alone_is_no_part_of_a_strip_of_noise() {
     let image = head(|_, value| value);
     let mut logits = slab(&image, 30.0, 44.0);
     let air = box_mask(image.geometry.clone(), [28, 0, 0], [40, 40, 32]);
-    let truth = kept(&rough_area(&image, &logits, 0.0), |n| air.voxels[n]);
+    let truth = within(&rough(&image, &logits), &air);
     let far = slab(&image, 6.0, 18.0);
     let cells = logits.values.iter_mut().zip(&far.values);
     cells
         .filter(|(_, far)| **far > 0.0)
         .for_each(|(logit, far)| *logit = *far);
     let far = |mask: &Mask| mask.voxels[mask.offset([12, 20, 16])];
-    assert_eq!(far(&rough_area(&image, &logits, 0.0)), 1);
+    assert_eq!(far(&rough(&image, &logits)), 1);
     let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
     assert_eq!(differing(&found, &truth), 0);
 }

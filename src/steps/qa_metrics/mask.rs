@@ -76,7 +76,8 @@ impl Facts {
         let voxels: usize = pieces.pieces().iter().map(|piece| piece.voxels).sum();
         let largest = pieces.largest().map_or(0, |n| pieces.pieces()[n].voxels);
         let holes = holes(mask);
-        let bounds = BoundingBox::around(&mask.voxels, mask.shape());
+        let boxes = pieces.pieces().iter().map(|piece| piece.bounding_box);
+        let bounds = boxes.reduce(|all, piece| all.union(&piece));
         let boxed = bounds.map_or(0, |b| b.voxel_count());
         let voxel_ml = mask.geometry.voxel_ml();
         Self {
