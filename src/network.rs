@@ -323,10 +323,16 @@ fn run_mirrored(
     let mirrorings = combinations(&input.mirror_axes);
     let share = 1.0 / mirrorings.len() as f32;
     let (mut mean, mut altered): (Vec<f32>, Option<f32>) = (Vec::new(), None);
-    for axes in mirrorings {
+    for (n, axes) in mirrorings.iter().enumerate() {
         let mut seen = values.clone();
         axes.iter().for_each(|&axis| tensor.mirror(&mut seen, axis));
-        let (mut logits, logit) = run_once((session, afterwards), output, &shape, &seen)?;
+        let is_last = n + 1 == mirrorings.len();
+        let then = if is_last {
+            afterwards
+        } else {
+            Afterwards::Kept
+        };
+        let (mut logits, logit) = run_once((session, then), output, &shape, &seen)?;
         axes.iter()
             .for_each(|&axis| tensor.mirror(&mut logits, axis));
         mean.resize(logits.len(), 0.0);

@@ -201,9 +201,17 @@ impl<T> Volume<T> {
 impl Image {
     /// Real values of the plane across k, i fastest.
     pub fn plane(&self, k: usize) -> Vec<f32> {
-        let [ni, nj, _] = self.shape();
+        self.plane_in(&BoundingBox::whole(self.shape()), k)
+    }
+
+    /// Real values of what lies of a box in the plane across k, i fastest.
+    pub fn plane_in(&self, bounds: &BoundingBox, k: usize) -> Vec<f32> {
+        let [ni, nj, _] = bounds.shape();
         let mut values = vec![0.0; ni * nj];
-        self.samples.read_run(k * ni * nj, &mut values);
+        for (j, row) in values.chunks_mut(ni.max(1)).enumerate() {
+            let first = [bounds.start[0], bounds.start[1] + j, k];
+            self.samples.read_run(self.geometry.offset(first), row);
+        }
         values
     }
 

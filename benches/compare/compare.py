@@ -29,6 +29,8 @@ from run import machine, made_volume, voxmask_tasks  # noqa: E402
 PATIENCE_S = 8.0
 # Wall time a process may take; what is still at work then is ended and said.
 LIMIT_S = 300
+# Scans of more slices are measured once.
+LONG = 600
 PROGRAMS = ROOT / "target/release"
 # Methods of `Session`, and sections of the page.
 PARTS = ("start", "chain", "plain", "profile", "linear", "peers", "growth", "altered", "cube")
@@ -292,7 +294,7 @@ class Session:
             scan = self.make(f"slices_{count}", "slices", self.image, count)
             tasks = voxmask_tasks(scan, self.scratch, self.threads)
             results = tasks[:5]
-            for _ in range(1 if count > 600 else self.rounds):
+            for _ in range(1 if count > LONG else self.rounds):
                 for result in results:
                     result.measure(LIMIT_S)
             found[str(count)] = results
@@ -326,17 +328,19 @@ class Session:
         area, report = self.scratch / "altered_area.nii.gz", self.scratch / "altered.json"
         files = ["--input", scan, "--output", area, "--report", report]
         how = ["--threads", self.threads, "--device", "cpu", "--overwrite", "--quiet"]
-        task = Result(name, [PROGRAMS / name, *files, *how], writes=[area])
-        for _ in range(self.rounds):
+        task = Result(name, [PROGRAMS / name, *files, *how], writes=[area, report])
+        for _ in range(1 if count > LONG else self.rounds):
             task.measure(LIMIT_S)
         scan.unlink()
+        if task.why:
+            return {"slices": count, "result": task, "said": ""}
         found = json.loads(report.read_text())["result"]
-        return {
-            "slices": count,
-            "result": task,
-            "probability": found["altered_probability"],
-            "litres": found["anonymization_area"]["volume_ml"] / 1000,
-        }
+        probability, litres = (
+            found["altered_probability"],
+            found["anonymization_area"]["volume_ml"] / 1000,
+        )
+        said = f"It is altered with a probability of {probability:.2f}; the area found has {litres:.1f} l."
+        return {"slices": count, "result": task, "said": said}
 
     def cube(self) -> list[Result]:
         """Every step on a scan of 1024 voxels along each axis."""

@@ -185,7 +185,7 @@ def aims(found: dict) -> list[tuple[str, str, str, bool | None]]:
         most(
             f"{last} slices: peak of any step",
             2200,
-            max(r.peak for r in [*found["growth"][last], *body_of(found)]),
+            highest([*found["growth"][last], *body_of(found)]),
             "MB",
             0,
         )
@@ -208,6 +208,12 @@ def aims(found: dict) -> list[tuple[str, str, str, bool | None]]:
             title = f"threads, all but gunzip: {result.name}"
             times(title, 1.6, result.seconds, seconds(all_, result.name))
     return listed
+
+
+def highest(results: list[Result]) -> float:
+    """The highest peak memory [MB]; nan where one of them has no figure."""
+    peaks = [result.peak for result in results]
+    return float("nan") if any(map(math.isnan, peaks)) else max(peaks)
 
 
 def worst_growth(growth: dict[str, list[Result]]) -> float:
@@ -384,12 +390,11 @@ def altered(found: dict) -> list[str]:
     if "altered" not in found:
         return []
     body = found["altered"]
-    judged = f"It is judged altered with a probability of {body['probability']:.2f}; its area is {body['litres']:.1f} l."
     rows = [[r.name, r.why or number(r.seconds), number(r.peak, 0)] for r in body_of(found)]
     return [
         "## A whole body that was altered",
         "",
-        f"The same {body['slices']} slices, blanked in front of the middle on the last ninth of them. {judged}",
+        f"The same {body['slices']} slices, blanked in front of the middle on the last ninth of them. {body['said']}",
         "",
         *table(["", "s", "peak MB"], rows),
     ]

@@ -25,6 +25,7 @@ pub struct Session {
     _environment: Environment,
     /// Where they run: never [`Device::Auto`].
     pub device: Device,
+    footprint: Footprint,
 }
 
 /// What a session's memory is kept for.
@@ -135,7 +136,9 @@ impl Session {
     ) -> Result<[Vec<f32>; N]> {
         let input = TensorRef::from_array_view((shape, values)).map_err(|e| failed(&e))?;
         let mut options = RunOptions::new().map_err(|e| failed(&e))?;
-        if afterwards == Afterwards::GivenBack && self.device == Device::Cpu {
+        // Nothing is kept of a lean one.
+        let keeps = self.device == Device::Cpu && self.footprint == Footprint::Fast;
+        if keeps && afterwards == Afterwards::GivenBack {
             let shrink = options.set("memory.enable_memory_arena_shrinkage", "cpu:0");
             shrink.map_err(|e| failed(&e))?;
         }
@@ -191,6 +194,7 @@ fn build(
         session: builder.commit_from_memory(weights)?,
         _environment: environment.clone(),
         device,
+        footprint,
     })
 }
 
@@ -431,6 +435,7 @@ pub(super) mod tests {
             session: builder.commit_from_memory(model).unwrap(),
             _environment: environment,
             device: Device::Cpu,
+            footprint: Footprint::Fast,
         };
         let [logits] = session.run(shape, values, ["logits"]).unwrap();
         logits

@@ -50,16 +50,12 @@ impl<'a> AirNoise<'a> {
     /// nothing of noise or its lack, unless the core holds little else.
     pub fn of(image: &'a Image, rough: &'a Rough, constant: Option<&PackedMask>) -> Option<Self> {
         let bounds = image.geometry.grown(&rough.area.bounds()?, MARGIN_MM);
-        let varying = |air: PackedMask| match constant {
-            Some(constant) => PackedMask::combined([&air, constant], |[air, c]| air & !c),
-            None => air,
-        };
         let core = || PackedMask::combined([&rough.dark, &rough.core], |[dark, core]| dark & core);
-        let inside = median_grain(image, &bounds, &varying(core()))
+        let inside = median_grain(image, &bounds, &core().without(constant))
             .or_else(|| median_grain(image, &bounds, &core()))?;
         let away = |[dark, near]: [u64; 2]| dark & !near;
         let away = PackedMask::combined([&rough.dark, &rough.near], away);
-        let around = median_grain(image, &bounds, &varying(away))?;
+        let around = median_grain(image, &bounds, &away.without(constant))?;
         Some(Self {
             image,
             dark: &rough.dark,
@@ -81,15 +77,15 @@ impl<'a> AirNoise<'a> {
         }
         let level = self.inside + NOISE_LEVEL_SHARE * (self.around - self.inside);
         let geometry = &self.image.geometry;
-        let reach = geometry.voxels_within(DEEP_MM)[2];
-        let left = PackedMask::of_slabs(area.shape(), &self.bounds, reach, |slab| {
-            let mut left = crowded(&self.noise(level, slab), NOISE_SHARE);
-            let deep = erode(&self.dark.crop(slab, geometry), DEEP_MM);
-            let voxels = left.voxels.par_iter_mut().zip(&deep.voxels);
-            voxels.for_each(|(left, deep)| *left &= deep);
-            left
+        let noise = PackedMask::of_slabs(area.shape(), &self.bounds, 1, |slab| {
+            crowded(&self.noise(level, slab), NOISE_SHARE)
         });
-        *area = PackedMask::combined([area, &left], |[area, left]| area & !left);
+        let reach = geometry.voxels_within(DEEP_MM)[2];
+        let deep = PackedMask::of_slabs(area.shape(), &self.bounds, reach, |slab| {
+            erode(&self.dark.crop(slab, geometry), DEEP_MM)
+        });
+        let kept = |[area, noise, deep]: [u64; 3]| area & !(noise & deep);
+        *area = PackedMask::combined([area, &noise, &deep], kept);
     }
 
     /// Voxels of a slab whose grain lies above a level, and which are in no block.
@@ -158,7 +154,7 @@ impl Plane {
         let [first, last] = [bounds.start[2], bounds.end[2] - 1];
         let here = [k.saturating_sub(1).max(first), k, (k + 1).min(last)];
         Self {
-            values: here.map(|k| image.crop(&plane_of(bounds, k)).plane(0)),
+            values: here.map(|k| image.plane_in(bounds, k)),
             row: shape[0],
             counts: [0, 1, 2].map(|a| spacing[a] < GRAIN_BELOW_MM && shape[a] >= 3),
             ends: [k > first, k < last],

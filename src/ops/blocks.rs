@@ -107,14 +107,8 @@ fn is_made_of_blocks(image: &Image, rough: &Rough, constant: Option<&PackedMask>
     };
     // At the box's own border a cube may be cut off.
     let bounds = bounds.grown([1; 3], image.shape());
-    let tissue = match constant {
-        Some(constant) => {
-            PackedMask::combined([&rough.core, &rough.dark, constant], |[core, dark, c]| {
-                core & !dark & !c
-            })
-        }
-        None => PackedMask::combined([&rough.core, &rough.dark], |[core, dark]| core & !dark),
-    };
+    let tissue = |[core, dark]: [u64; 2]| core & !dark;
+    let tissue = PackedMask::combined([&rough.core, &rough.dark], tissue).without(constant);
     let all = tissue.count();
     let cubes = |slab: &BoundingBox| cubes(&image.crop(slab));
     let enough = all >= LEAST_VOXELS;

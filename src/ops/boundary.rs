@@ -236,17 +236,15 @@ impl<'a> Scores<'a> {
 /// A score weighs every voxel alone; a piece that is anatomy or air as a whole is not decided by its
 /// darkness.
 pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
-    let likely = likely(logits, mask.geometry.shape);
+    // A bit each: a whole body has many voxels.
+    let likely = PackedMask::of_field(logits, mask.geometry.shape, 0.0);
     for outside in [true, false] {
         let components = if outside {
             Components::find_outside(mask, Connectivity::Six)
         } else {
             Components::find(mask, Connectivity::Six)
         };
-        let mut inside = vec![0_usize; components.pieces().len()];
-        for (run, piece) in components.runs() {
-            inside[piece] += likely.count_run(run);
-        }
+        let inside = components.count_in(&likely);
         for (run, piece) in components.runs() {
             let found = components.pieces()[piece];
             let needed = if outside && is_cut_cavity(&found, mask.geometry.shape) {
@@ -258,16 +256,6 @@ pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
             mask.voxels[run].fill(u8::from(most));
         }
     }
-}
-
-/// Voxels of which the network thinks that they lie inside, a bit each: a whole body has many.
-fn likely(logits: &CoarseField, shape: Shape) -> PackedMask {
-    let (rows, along_i) = (logits.rows(), logits.grid.between(0));
-    let make = || vec![0.0; logits.grid.shape[0]];
-    PackedMask::of_rows(shape, make, |cells, [j, k], row| {
-        rows.read(j, k, cells);
-        along_i.above_zero(cells, row);
-    })
 }
 
 /// Share of a cut cavity's voxels that must look like inside.

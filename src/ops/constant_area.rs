@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::air_noise::AirNoise;
 use super::blocks::snap_to_blocks;
 use super::components::{Components, Connectivity};
-use super::morphology::crowded;
 use super::packed_mask::PackedMask;
-use super::rough_area::{Rough, holds_ball, leave_unlikely};
+use super::rough_area::{Rough, crowded_in, holds_ball, leave_unlikely};
 use crate::volume::coarse_grid::CoarseField;
-use crate::volume::{BoundingBox, Geometry, Image, Mask, Samples};
+use crate::volume::{Geometry, Image, Mask, Samples};
 
 /// How the area is snapped to constant voxels.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -138,7 +137,8 @@ pub fn snap(
         Some((constant, whole)) => filled(image, logits, &rough, (constant, whole), painted, rule),
         None => unfilled(image, logits, &rough, (constant.as_ref(), painted)),
     };
-    drop((rough, constant)); // Of a whole body as much as the area as bytes.
+    // Together they take as much as the area does at a byte a voxel.
+    drop((rough, constant));
     area.unpacked(&image.geometry)
 }
 
@@ -242,13 +242,9 @@ fn is_painted(
     air_below: f32,
     rule: &Snap,
 ) -> bool {
-    let bright = rows_where(image, |value| value >= air_below);
-    let bright = match constant {
-        Some(constant) => PackedMask::combined([core, &bright, constant], |[core, bright, c]| {
-            core & bright & !c
-        }),
-        None => PackedMask::combined([core, &bright], |[core, bright]| core & bright),
-    };
+    let bright = PackedMask::of_image(image, |value| value >= air_below);
+    let bright = PackedMask::combined([core, &bright], |[core, bright]| core & bright);
+    let bright = bright.without(constant);
     holds_ball(&bright, &image.geometry, rule.mixed_radius_mm)
 }
 
@@ -332,18 +328,7 @@ impl<'a> Pieces<'a> {
 
 /// Voxels that hold exactly this value.
 pub fn equal_to(image: &Image, value: f32) -> PackedMask {
-    rows_where(image, |v| v == value)
-}
-
-/// Voxels whose value is one that is wanted.
-fn rows_where(image: &Image, wanted: impl Fn(f32) -> bool + Sync) -> PackedMask {
-    let [ni, nj, _] = image.shape();
-    let make = || vec![0.0; ni];
-    PackedMask::of_rows(image.shape(), make, |values, [j, k], row| {
-        image.samples.read_run(ni * (j + nj * k), values);
-        let voxels = row.iter_mut().zip(values);
-        voxels.for_each(|(voxel, v)| *voxel = u8::from(wanted(*v)));
-    })
+    PackedMask::of_image(image, |v| v == value)
 }
 
 /// A voxel is solid when most of its 3×3×3 neighbourhood is constant: more than this share.
@@ -371,10 +356,7 @@ fn noise_is_cut_off(constant: &PackedMask, whole: &PackedMask, near: &PackedMask
 /// Constant voxels of whose surroundings more than `share` is constant; chance zeros in noise are
 /// none.
 fn solid(constant: &PackedMask, geometry: &Geometry, share: f32) -> PackedMask {
-    let whole = BoundingBox::whole(geometry.shape);
-    let crowded = PackedMask::of_slabs(geometry.shape, &whole, 1, |slab| {
-        crowded(&constant.crop(slab, geometry), share)
-    });
+    let crowded = crowded_in(constant, geometry, share);
     PackedMask::combined([&crowded, constant], |[crowded, constant]| {
         crowded & constant
     })

@@ -89,7 +89,7 @@ fn mark_near(mask: &Mask, value: u8, radius_mm: f64, marks: [u8; 2]) -> Mask {
     }
 }
 
-/// Distances are measured on so many voxels at a time, at four bytes each, unless the ball is higher.
+/// Distances are measured on so many voxels at a time, at four bytes each, and on what lies around them.
 const SLAB: usize = 32 << 20;
 
 /// Marks by distance, slab by slab across k: what lies further than the radius from a slab does not count.
@@ -97,7 +97,11 @@ fn measure(mask: &Mask, value: u8, highest_mm2: f64, marks: [u8; 2], slab: usize
     let [ni, nj, nk] = mask.geometry.shape;
     let slice = ni * nj;
     let reach = (highest_mm2.sqrt() / mask.geometry.spacing().mm()[2]).ceil() as usize;
-    let slices = (slab / slice.max(1)).max(reach).max(1);
+    let mut slices = (slab / slice.max(1)).max(4 * reach).max(1);
+    // What is left beyond would be measured twice.
+    if nk <= slices + 2 * reach {
+        slices = nk;
+    }
     let mut voxels = Vec::with_capacity(mask.voxels.len());
     for start in (0..nk).step_by(slices) {
         let slab = BoundingBox {

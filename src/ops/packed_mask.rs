@@ -73,10 +73,18 @@ impl PackedMask {
         masks: [&Self; N],
         bits: impl Fn([u64; N]) -> u64 + Sync,
     ) -> usize {
-        let words = (0..masks[0].bits.len()).into_par_iter();
+        let words = words_of_all(masks, &bits);
         words
             .map(|n| ones(bits(masks.map(|mask| mask.bits[n]))))
             .sum()
+    }
+
+    /// Takes out what lies in another mask, if there is one.
+    pub fn without(self, other: Option<&Self>) -> Self {
+        match other {
+            Some(other) => Self::combined([&self, other], |[all, other]| all & !other),
+            None => self,
+        }
     }
 
     /// What `bits` makes of masks on the same grid, as [`Self::count_of`].
@@ -84,7 +92,7 @@ impl PackedMask {
         masks: [&Self; N],
         bits: impl Fn([u64; N]) -> u64 + Sync,
     ) -> Self {
-        let words = (0..masks[0].bits.len()).into_par_iter();
+        let words = words_of_all(masks, &bits);
         Self {
             shape: masks[0].shape,
             words: masks[0].words,
@@ -243,6 +251,16 @@ impl PackedMask {
     }
 }
 
+/// The places of the words of masks that are looked at together.
+fn words_of_all<const N: usize>(
+    masks: [&PackedMask; N],
+    bits: impl Fn([u64; N]) -> u64,
+) -> rayon::range::Iter<usize> {
+    debug_assert!(masks.iter().all(|mask| mask.shape == masks[0].shape));
+    debug_assert_eq!(bits([0; N]), 0, "behind the ends of rows there is nothing");
+    (0..masks[0].bits.len()).into_par_iter()
+}
+
 /// Bits of a word.
 fn ones(word: u64) -> usize {
     word.count_ones() as usize
@@ -368,6 +386,28 @@ mod tests {
         assert_eq!(without.count() + both, packed.count());
         assert_eq!(other.bounds(), Some(bounds([63, 1, 0], [129, 2, 3])));
         assert_eq!(PackedMask::empty(SHAPE).bounds(), None);
+    }
+
+    #[test]
+    fn runs_are_filled_and_added_and_places_are_those_of_bytes() {
+        let (voxels, packed) = example();
+        let mut grown = PackedMask::empty(SHAPE);
+        for run in [130..260, 60..71, 389..390, 5..5] {
+            grown.add_run(&packed, run);
+        }
+        let inside = |n: usize| (130..260).contains(&n) || (60..71).contains(&n) || n == 389;
+        let expected = (0..voxels.len()).filter(|&n| inside(n) && voxels[n] == 1);
+        assert!(grown.places().eq(expected));
+        grown.fill_run(60..71);
+        assert_eq!(grown.count_run(0..130), 11);
+        assert!(
+            packed
+                .places()
+                .eq((0..voxels.len()).filter(|&n| voxels[n] == 1))
+        );
+        let left = packed.clone().without(Some(&grown));
+        assert_eq!(left.count() + packed.count_shared(&grown), packed.count());
+        assert_eq!(packed.clone().without(None), packed);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::constant_area::{equal_to, fill_of};
+use super::constant_area::fill_of;
 use super::morphology::dilate;
 use super::packed_mask::PackedMask;
 use crate::volume::{Image, Mask};
@@ -43,17 +43,13 @@ pub fn take_rim(mask: &mut Mask, image: &Image, rule: &Rim) {
     let spacing = mask.geometry.spacing().mm();
     let finest = spacing.into_iter().fold(f64::INFINITY, f64::min);
     let wide = dilate(mask, rule.reach_mm.max(1.01 * finest));
-    let blank = equal_to(image, fill.value);
     let [ni, nj, _] = mask.geometry.shape;
-    let rows = mask
-        .voxels
-        .par_chunks_mut(ni)
-        .zip(wide.voxels.par_chunks(ni));
-    rows.enumerate().for_each(|(row, (voxels, wide))| {
-        let voxels = voxels.iter_mut().zip(wide).enumerate();
-        for (i, (voxel, wide)) in voxels {
-            *voxel |= wide & u8::from(!blank.contains([i, row % nj, row / nj]));
-        }
+    let planes = mask.voxels.par_chunks_mut(ni * nj);
+    let planes = planes.zip(wide.voxels.par_chunks(ni * nj)).enumerate();
+    planes.for_each(|(k, (plane, wide))| {
+        let values = image.plane(k);
+        let voxels = plane.iter_mut().zip(wide).zip(values);
+        voxels.for_each(|((voxel, wide), value)| *voxel |= wide & u8::from(value != fill.value));
     });
 }
 

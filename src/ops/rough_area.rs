@@ -1,5 +1,7 @@
 //! An area as a network finds it, to a few millimetres, and what lies around it.
 
+use rayon::prelude::*;
+
 use super::components::{Components, Connectivity};
 use super::morphology::{crowded, dilate, erode};
 use super::packed_mask::PackedMask;
@@ -57,17 +59,13 @@ impl Rough {
         air_below: f32,
     ) -> Self {
         let unlikely = (probability / (1.0 - probability)).ln();
-        let whole = BoundingBox::whole(image.shape());
-        let dark = PackedMask::of_slabs(image.shape(), &whole, 1, |slab| {
-            let below = |_, value: f32| u8::from(value < air_below);
-            crowded(&image.crop(slab).mask_where(below), DARK_SHARE)
-        });
+        let below = PackedMask::of_image(image, |value| value < air_below);
         Self {
             geometry: image.geometry.clone(),
             area: rough_area(image, logits, threshold),
             core: rough_area(image, logits, core_level(logits, threshold)),
             near: rough_area(image, logits, unlikely.min(threshold)),
-            dark,
+            dark: crowded_in(&below, &image.geometry, DARK_SHARE),
         }
     }
 
@@ -125,7 +123,7 @@ impl Rough {
         let reach = self.geometry.voxels_within(NEAR_TISSUE_MM)[2];
         let near = PackedMask::of_slabs(area.shape(), &bounds, reach, |slab| {
             let mut tissue = self.dark.crop(slab, &self.geometry);
-            tissue.voxels.iter_mut().for_each(|v| *v = 1 - *v);
+            tissue.voxels.par_iter_mut().for_each(|v| *v = 1 - *v);
             dilate(&tissue, NEAR_TISSUE_MM)
         });
         let near = pieces.count_in(&near);
@@ -138,6 +136,14 @@ impl Rough {
     pub fn core_is_dark(&self) -> bool {
         2 * self.core.count_shared(&self.dark) > self.core.count()
     }
+}
+
+/// As [`crowded`], slab by slab.
+pub(super) fn crowded_in(mask: &PackedMask, geometry: &Geometry, share: f32) -> PackedMask {
+    let whole = BoundingBox::whole(geometry.shape);
+    PackedMask::of_slabs(geometry.shape, &whole, 1, |slab| {
+        crowded(&mask.crop(slab, geometry), share)
+    })
 }
 
 /// Whether a ball of this radius fits into a mask; what is around counts, but for beyond the volume.
@@ -188,12 +194,7 @@ pub(super) fn leave_unlikely(
 
 /// A rough area at native resolution: voxels whose logit lies above `threshold`.
 pub fn rough_area(image: &Image, logits: &CoarseField, threshold: f32) -> PackedMask {
-    let (rows, along_i) = (logits.rows(), logits.grid.between(0));
-    let make = || vec![0.0; logits.grid.shape[0]];
-    PackedMask::of_rows(image.shape(), make, |cells, [j, k], row| {
-        rows.read(j, k, cells);
-        along_i.map(cells, row, |logit| u8::from(logit > threshold));
-    })
+    PackedMask::of_field(logits, image.shape(), threshold)
 }
 
 /// The logit from which a voxel is the core of an area: the median of the cells above `threshold`,

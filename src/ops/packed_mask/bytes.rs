@@ -1,12 +1,21 @@
 //! Between a byte and a bit a voxel.
 
+use rayon::current_num_threads;
 use rayon::prelude::*;
 
 use super::{PackedMask, WORD};
-use crate::volume::{BoundingBox, Geometry, Mask, Shape};
+use crate::volume::coarse_grid::CoarseField;
+use crate::volume::{BoundingBox, Geometry, Image, Mask, Shape};
 
-/// Voxels of a slab that is made as bytes before it is packed, unless a single slice has more.
-const SLAB: usize = 8 << 20;
+/// Voxels of a slab that is made as bytes before it is packed, unless its margins or the threads ask for more; few in
+/// tests, so that what is done slab by slab is.
+const SLAB: usize = if cfg!(test) { 1 << 12 } else { 8 << 20 };
+
+/// A slab has so many slices for each slice of margin on one side, which is made twice.
+const SLICES_PER_MARGIN: usize = 4;
+
+/// And so many for each thread, which takes a slice at a time.
+const SLICES_PER_THREAD: usize = 4;
 
 impl PackedMask {
     /// Packs a mask's voxels, `i` fastest; whatever is not 0 counts as 1.
@@ -43,6 +52,31 @@ impl PackedMask {
         packed
     }
 
+    /// Voxels whose value is one that is wanted.
+    pub fn of_image(image: &Image, wanted: impl Fn(f32) -> bool + Sync) -> Self {
+        let [ni, nj, _] = image.shape();
+        let make = || vec![0.0; ni];
+        Self::of_rows(image.shape(), make, |values, [j, k], row| {
+            image.samples.read_run(ni * (j + nj * k), values);
+            let voxels = row.iter_mut().zip(values);
+            voxels.for_each(|(voxel, v)| *voxel = u8::from(wanted(*v)));
+        })
+    }
+
+    /// Voxels at which a field's linear interpolation lies above a level. `shape`: of the volume below.
+    pub fn of_field(field: &CoarseField, shape: Shape, level: f32) -> Self {
+        let (rows, along_i) = (field.rows(), field.grid.between(0));
+        let make = || vec![0.0; field.grid.shape[0]];
+        Self::of_rows(shape, make, |cells, [j, k], row| {
+            rows.read(j, k, cells);
+            if level == 0.0 {
+                along_i.above_zero(cells, row);
+            } else {
+                along_i.map(cells, row, |value| u8::from(value > level));
+            }
+        })
+    }
+
     /// Packs what is made of a box slab by slab of slices across k; 0 elsewhere. `make` is given the place of a slab
     /// that reaches `around` slices further on either side, as far as the box goes, and makes all of that.
     pub fn of_slabs(
@@ -53,7 +87,8 @@ impl PackedMask {
     ) -> Self {
         let mut packed = Self::empty(shape);
         let [ni, nj, _] = bounds.shape();
-        let slices = (SLAB / (ni * nj).max(1)).max(around).max(1);
+        let least = (SLICES_PER_MARGIN * around).max(SLICES_PER_THREAD * current_num_threads());
+        let slices = (SLAB / (ni * nj).max(1)).max(least).max(1);
         let [first, last] = [bounds.start[2], bounds.end[2]];
         for start in (first..last).step_by(slices) {
             let end = (start + slices).min(last);
@@ -215,25 +250,31 @@ mod tests {
 
     #[test]
     fn slabs_are_told_what_lies_around_them() {
-        let (shape, slice) = ([512, 64, 600], 500 * 64);
+        let (shape, slice) = ([512, 4, 200], 500 * 4);
         let geometry = grid(shape, [1.0; 3]);
         let bounds = BoundingBox {
             start: [7, 0, 3],
-            end: [507, 64, 600],
+            end: [507, 4, 200],
         };
-        let seen = std::cell::RefCell::new(Vec::new());
-        let packed = PackedMask::of_slabs(shape, &bounds, 2, |slab| {
-            let [first, end] = [slab.start[2], slab.end[2]];
-            seen.borrow_mut().push([first, end]);
-            let voxels = (0..slab.voxel_count()).map(|n| ((n / slice + first) % 2) as u8);
-            Mask {
-                voxels: voxels.collect(),
-                geometry: geometry.crop(slab),
-            }
-        });
-        assert_eq!(seen.into_inner(), [[3, 267], [263, 529], [525, 600]]);
-        assert_eq!(packed.count(), slice * 299);
-        assert!(packed.contains([506, 63, 599]) && !packed.contains([7, 0, 256]));
-        assert!(!packed.contains([6, 0, 599]) && !packed.contains([507, 0, 599]));
+        let seen = std::sync::Mutex::new(Vec::new());
+        let pack = || {
+            PackedMask::of_slabs(shape, &bounds, 5, |slab| {
+                let [first, end] = [slab.start[2], slab.end[2]];
+                seen.lock().unwrap().push([first, end]);
+                let voxels = (0..slab.voxel_count()).map(|n| ((n / slice + first) % 2) as u8);
+                Mask {
+                    voxels: voxels.collect(),
+                    geometry: geometry.crop(slab),
+                }
+            })
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(16).build();
+        let packed = pool.unwrap().install(pack);
+        // Sixty-four slices each, and five around them.
+        let seen = seen.into_inner().unwrap();
+        assert_eq!(seen, [[3, 72], [62, 136], [126, 200], [190, 200]]);
+        assert_eq!(packed.count(), slice * 99);
+        assert!(packed.contains([506, 3, 199]) && !packed.contains([7, 0, 66]));
+        assert!(!packed.contains([6, 0, 199]) && !packed.contains([507, 0, 199]));
     }
 }
