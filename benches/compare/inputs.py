@@ -50,7 +50,7 @@ def slices(scan: str, target: str, count: str) -> None:
 
 def blank(scan: str, target: str) -> None:
     image = nibabel.load(scan)
-    voxels = np.array(image.dataobj, order="F")
+    voxels = np.array(np.asanyarray(image.dataobj), order="F")
     half, first = voxels.shape[1] // 2, voxels.shape[2] * 8 // 9
     front = slice(half, None) if image.affine[1, 1] > 0 else slice(None, half)
     voxels[:, front, first:] = voxels.min()
