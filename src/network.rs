@@ -1,5 +1,6 @@
 //! Runs a network over a volume: what the card says, from voxels to logits on a coarse grid.
 
+mod afterwards;
 pub mod card;
 pub mod channels;
 mod convolution;
@@ -29,13 +30,14 @@ use crate::step::{Context, Device};
 use crate::volume::Image;
 use crate::volume::coarse_grid::{CoarseField, CoarseGrid};
 
+use afterwards::Afterwards;
 pub use card::Card;
 use card::{Input, Output, Weights};
 use channels::Channels;
 use mirror::combinations;
 pub use normalize::{Modality, Normalization};
 use refinement::Refiner;
-use session::{Afterwards, Session};
+use session::Session;
 use tensor::Tensor;
 
 /// A network that voxmask brings along.

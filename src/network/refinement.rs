@@ -8,9 +8,10 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use super::afterwards::Afterwards;
 use super::card::{Channel, Input, Output, Weights};
 use super::channels::{channels, values_in};
-use super::session::{Afterwards, Session};
+use super::session::Session;
 use super::tensor::Tensor;
 use super::tiles::{rows, tiles};
 use super::{Modality, Prediction, run_mirrored};

@@ -11,12 +11,11 @@ use ort::session::Session as OrtSession;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
+use super::afterwards::Afterwards;
 use super::{operator, rewrite};
 use crate::error::{Error, Result};
 use crate::lanes;
-use crate::memory;
 use crate::step::{Context, Device};
-use crate::volume::coarse_grid::CoarseGrid;
 
 /// Loaded weights, ready to run.
 pub struct Session {
@@ -36,30 +35,6 @@ pub enum Footprint {
     /// Size: memory goes back to the C library as soon as it is not needed. A residual-encoder network of 102
     /// million weights took 23 % less for a window of 128³, and a tenth more time.
     Lean,
-}
-
-/// What becomes of the memory that a run took, where a session keeps any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Afterwards {
-    /// It stays for the next run.
-    Kept,
-    /// It goes back to the system: what follows needs it more than a next run does.
-    GivenBack,
-}
-
-/// Of a scan of more cells than these what networks took goes back to the system. A whole body has 3 million of 4 mm,
-/// which take 0.9 GB; its masks need it next. A head has a tenth.
-const MOST_HELD_CELLS: f64 = 1e6;
-
-impl Afterwards {
-    /// What is best for a scan on these cells, once a network has seen all of it.
-    pub fn of(grid: &CoarseGrid) -> Self {
-        if memory::voxels(grid.shape) > MOST_HELD_CELLS {
-            Self::GivenBack
-        } else {
-            Self::Kept
-        }
-    }
 }
 
 impl Session {

@@ -11,17 +11,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::packed_mask::PackedMask;
+use crate::volume::orientation::AXIS_ORDERS;
 use crate::volume::{BoundingBox, Shape};
-
-/// The orders in which axes are cut: along, across, and slabs.
-const ORDERS: [[usize; 3]; 6] = [
-    [0, 1, 2],
-    [0, 2, 1],
-    [1, 0, 2],
-    [1, 2, 0],
-    [2, 0, 1],
-    [2, 1, 0],
-];
 
 /// Places to cut at that are tried for each box's length.
 const CUTS_A_BOX: usize = 8;
@@ -37,7 +28,8 @@ pub fn cover(mask: &PackedMask, largest: Shape) -> Vec<BoundingBox> {
     if mask.count_in(&bounds) == bounds.voxel_count() {
         return even(&bounds, largest);
     }
-    let covers = ORDERS.par_iter().map(|&order| {
+    // Along, across, and slabs.
+    let covers = AXIS_ORDERS.par_iter().map(|&order| {
         let turned = mask.permuted(order);
         let boxes = cover_in_order(
             &turned,

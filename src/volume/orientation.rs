@@ -8,6 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::Affine;
 use super::geometry::norm;
 
+/// The orders that three axes can have.
+pub const AXIS_ORDERS: [[usize; 3]; 6] = [
+    [0, 1, 2],
+    [0, 2, 1],
+    [1, 0, 2],
+    [1, 2, 0],
+    [2, 0, 1],
+    [2, 1, 0],
+];
+
 /// Where each index grows, in three letters: `RAS`, `LPS`, …
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -161,17 +171,9 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn all() -> Vec<Orientation> {
-        let axes = [
-            [0, 1, 2],
-            [0, 2, 1],
-            [1, 0, 2],
-            [1, 2, 0],
-            [2, 0, 1],
-            [2, 1, 0],
-        ];
         let flips = (0..8_u8).map(|f| [0, 1, 2].map(|d| f >> d & 1 == 1));
         flips
-            .flat_map(|flipped| axes.map(|axes| Orientation { axes, flipped }))
+            .flat_map(|flipped| AXIS_ORDERS.map(|axes| Orientation { axes, flipped }))
             .collect()
     }
 

@@ -78,22 +78,15 @@ fn transpose(rows: &mut [u64; WORD]) {
 mod tests {
     use super::super::tests::SHAPE;
     use super::*;
+    use crate::volume::orientation::AXIS_ORDERS;
 
     #[test]
     fn permuted_axes_only_move_voxels() {
-        let orders = [
-            [0, 1, 2],
-            [0, 2, 1],
-            [1, 0, 2],
-            [1, 2, 0],
-            [2, 0, 1],
-            [2, 1, 0],
-        ];
         for shape in [SHAPE, [70, 130, 3], [5, 64, 129]] {
             let voxels = (0..shape.iter().product::<usize>()).map(|n| u8::from(n * n % 11 < 3));
             let voxels: Vec<u8> = voxels.collect();
             let packed = PackedMask::of(&voxels, shape);
-            for axes in orders {
+            for axes in AXIS_ORDERS {
                 let turned = packed.permuted(axes);
                 assert_eq!(turned.shape(), axes.map(|axis| shape[axis]));
                 assert_eq!(turned.count(), packed.count());
