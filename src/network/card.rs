@@ -211,6 +211,9 @@ pub struct Boundary {
     /// MR: how the rim in front of blanked air is taken in; not at all if it is missing.
     #[serde(default)]
     pub rim: Option<Rim>,
+    /// MR: at last, gaps of the surface that a ball of this radius does not fit into are filled [mm].
+    #[serde(default)]
+    pub closing_mm: f64,
 }
 
 /// How the anonymization area is decided and snapped to constant voxels.

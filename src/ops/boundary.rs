@@ -231,7 +231,8 @@ impl<'a> Scores<'a> {
 
 /// Moves whole pieces to the side on which the network puts most of them: dark pieces (bowel, a lung)
 /// into the mask, bright ones (a table) out of it. A dark piece that only faces across one axis cut
-/// open, as the ends of a chest scan cut the lungs, needs no more than [`CUT_CAVITY_SHARE`].
+/// open, as the ends of a chest scan cut the lungs, needs no more than [`CUT_CAVITY_SHARE`], and one that a single
+/// face cut open nothing.
 ///
 /// A score weighs every voxel alone; a piece that is anatomy or air as a whole is not decided by its
 /// darkness.
@@ -247,13 +248,13 @@ pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
         let inside = components.count_in(&likely);
         for (run, piece) in components.runs() {
             let found = components.pieces()[piece];
-            let needed = if outside && is_cut_cavity(&found, mask.geometry.shape) {
-                CUT_CAVITY_SHARE
-            } else {
-                0.5
+            let needed = match cut_open(&found, mask.geometry.shape) {
+                Some(Cut::Face) if outside => None,
+                Some(Cut::Axis) if outside => Some(CUT_CAVITY_SHARE),
+                _ => Some(0.5),
             };
-            let most = inside[piece] as f64 > needed * found.voxels as f64;
-            mask.voxels[run].fill(u8::from(most));
+            let enough = |needed| inside[piece] as f64 > needed * found.voxels as f64;
+            mask.voxels[run].fill(u8::from(needed.is_none_or(enough)));
         }
     }
 }
@@ -261,11 +262,26 @@ pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
 /// Share of a cut cavity's voxels that must look like inside.
 const CUT_CAVITY_SHARE: f64 = 0.25;
 
-/// True for a piece that touches faces of the volume across one axis only.
-fn is_cut_cavity(piece: &Piece, shape: Shape) -> bool {
+/// What of the volume's border cuts a piece open.
+enum Cut {
+    /// A single face: what lies around it there is body on all sides.
+    Face,
+    /// Both faces across one axis.
+    Axis,
+}
+
+/// How the border cuts a piece; `None` where it does not, or from several sides.
+fn cut_open(piece: &Piece, shape: Shape) -> Option<Cut> {
     let bounds = piece.bounding_box;
-    let touches = |axis: usize| bounds.start[axis] == 0 || bounds.end[axis] == shape[axis];
-    (0..3).filter(|&axis| touches(axis)).count() == 1
+    let faces = [0, 1, 2].map(|axis| {
+        usize::from(bounds.start[axis] == 0) + usize::from(bounds.end[axis] == shape[axis])
+    });
+    let cut_across = faces.iter().filter(|&&faces| faces > 0).count();
+    match (cut_across, faces.iter().sum()) {
+        (1, 1) => Some(Cut::Face),
+        (1, _) => Some(Cut::Axis),
+        _ => None,
+    }
 }
 
 impl ContrastTerm {

@@ -21,6 +21,7 @@ use crate::network::{Modality, Network, NetworkUsed, Normalization, Prediction, 
 use crate::ops::boundary::{Level, Means, Scores, Weighing, settle_pieces};
 use crate::ops::components;
 use crate::ops::extent::Extent;
+use crate::ops::morphology;
 use crate::ops::rim::take_rim;
 use crate::ops::skin::move_to_skin;
 use crate::picture;
@@ -377,8 +378,13 @@ impl Foreground {
             let weighing = self.weighing();
             move_to_skin(&mut mask, image, &normalize, logits, means, weighing, skin);
         }
-        if let (Modality::Mr, Some(rim)) = (self.modality(), &self.boundary.rim) {
-            take_rim(&mut mask, image, rim);
+        if self.modality() == Modality::Mr {
+            if let Some(rim) = &self.boundary.rim {
+                take_rim(&mut mask, image, rim);
+            }
+            if self.boundary.closing_mm > 0.0 {
+                mask = morphology::close(&mask, self.boundary.closing_mm);
+            }
         }
         components::keep_pieces(&mut mask, self.boundary.minimum_piece_ml);
         components::fill_holes(&mut mask);

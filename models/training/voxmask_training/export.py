@@ -69,7 +69,7 @@ INPUT = {
 BOUNDARY = {
     "ct_level": 0.5,
     "mr_level": 0.2,
-    "logit_weight": 1.5,
+    "logit_weight": 2.0,
     "contrast_gain": 30.0,
     "smoothing_mm": 6.0,
     "band_logit": 8.0,
@@ -78,11 +78,12 @@ BOUNDARY = {
         "level": 0.3,
         "depth_mm": 2.5,
         "reach_mm": 1.0,
-        "floor": 0.25,
+        "floor": 0.18,
         "smoothing_mm": 5.0,
         "passes": 1,
     },
     "rim": {"reach_mm": 1.6, "between_mm": [2.1, 4.0], "least_constant": 0.95},
+    "closing_mm": 1.5,
 }
 SNAP = {
     "probability": 0.1,

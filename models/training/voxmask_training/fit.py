@@ -35,7 +35,9 @@ BOUNDARY_CANDIDATES = {
     "logit_weight": (1.0, 1.5, 2.0, 3.0),
     "contrast_gain": (5.0, 10.0, 20.0, 30.0),
     "skin.level": (0.2, 0.25, 0.3, 0.4),
+    "skin.floor": (0.06, 0.12, 0.18, 0.25),
     "skin.passes": (0, 1, 2),
+    "closing_mm": (0.0, 1.5),
 }
 AREA_CANDIDATES = {"mask_threshold": (-0.5, 0.0, 0.5, 1.0)}
 ALTERED_THRESHOLDS = tuple(np.arange(-2.0, 8.5, 0.5))

@@ -141,6 +141,34 @@ fn a_piece_goes_where_the_network_puts_most_of_it() {
 }
 
 #[test]
+fn a_cavity_that_one_face_cuts_open_is_inside_whatever_the_network_says() {
+    let geometry = grid([40, 40, 40], [2.0, 2.0, 2.0]);
+    let grid = CoarseGrid::over(&geometry, 4.0);
+    let [mi, mj, _] = grid.shape;
+    // Cut open by one face, by both across an axis, at an edge.
+    for (start, end, inside) in [
+        ([10, 0, 10], [30, 12, 30], true),
+        ([10, 0, 10], [30, 40, 30], false),
+        ([10, 0, 0], [30, 12, 12], false),
+    ] {
+        let cavity = box_mask(geometry.clone(), start, end);
+        let mut logits = CoarseField {
+            values: vec![6.0; grid.cell_count()],
+            grid: grid.clone(),
+        };
+        for (n, _) in cavity.voxels.iter().enumerate().filter(|(_, v)| **v != 0) {
+            let [i, j, k] = [n % 40, n / 40 % 40, n / 1600].map(|voxel| voxel / 2);
+            logits.values[i + mi * (j + mj * k)] = -6.0;
+        }
+        let mut mask = cavity.clone();
+        mask.voxels.iter_mut().for_each(|voxel| *voxel = 1 - *voxel);
+        settle_pieces(&mut mask, &logits);
+        let filled = mask.voxels.iter().all(|voxel| *voxel == 1);
+        assert_eq!(filled, inside, "{start:?} {end:?}");
+    }
+}
+
+#[test]
 fn without_contrast_the_network_decides_alone() {
     let geometry = grid([80, 80, 80], [1.0, 1.0, 1.0]);
     let flat = image(geometry.clone(), |_| 0.5);
