@@ -22,6 +22,7 @@ pub mod rim;
 pub mod rough_area;
 pub mod skin;
 pub mod surface;
+mod tissue_noise;
 
 #[cfg(test)]
 pub(crate) mod phantom;

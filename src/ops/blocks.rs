@@ -43,22 +43,31 @@ const GAP_SHARE: f32 = 0.55;
 const FAR_MM: f64 = 4.0;
 const SHARP_SHARE: f64 = 0.68;
 
-/// Where an area is made of blocks, gives it exactly these: in tissue, and in air where its noise allows. What is
+/// Where an area is made of blocks, says so and gives it exactly these where they end sharply: in tissue, and in air where its noise allows. What is
 /// `constant`, a fill or a scanner's zeros, stays as it is.
 pub(super) fn snap_to_blocks(
     image: &Image,
     rough: &Rough,
     constant: Option<&PackedMask>,
     area: &mut PackedMask,
-) {
-    if !is_made_of_blocks(image, rough, constant) {
-        return;
+) -> bool {
+    let found = is_made_of_blocks(image, rough, constant);
+    if let Some(bounds) = rough.near.bounds().filter(|_| found) {
+        snap_within(&bounds, image, rough, constant, area);
     }
-    let Some(bounds) = rough.near.bounds() else {
-        return;
-    };
+    found
+}
+
+/// The same of an area that is made of blocks, which may lie in a box.
+fn snap_within(
+    bounds: &BoundingBox,
+    image: &Image,
+    rough: &Rough,
+    constant: Option<&PackedMask>,
+    area: &mut PackedMask,
+) {
     let geometry = &image.geometry;
-    let bounds = geometry.grown(&bounds, MARGIN_MM);
+    let bounds = geometry.grown(bounds, MARGIN_MM);
     let crop = |mask: &PackedMask| mask.crop(&bounds, geometry);
     let constant = constant.map(crop);
     let [near, dark] = [&rough.near, &rough.dark].map(crop);

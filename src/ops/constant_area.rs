@@ -12,6 +12,7 @@ use super::blocks::snap_to_blocks;
 use super::components::{Components, Connectivity};
 use super::packed_mask::PackedMask;
 use super::rough_area::{Rough, crowded_in, holds_ball, leave_unlikely};
+use super::tissue_noise::snap_to_smooth;
 use crate::volume::coarse_grid::CoarseField;
 use crate::volume::{Geometry, Image, Mask, Samples};
 
@@ -172,8 +173,11 @@ fn filled(
         let outside = |[area, constant]: [u64; 2]| area & !constant;
         let mut beside = PackedMask::combined([&rough.area, constant], outside);
         leave_unlikely(image, logits, &rough.core, &mut beside);
-        snap_to_blocks(image, rough, Some(constant), &mut beside);
+        let of_blocks = snap_to_blocks(image, rough, Some(constant), &mut beside);
         area = PackedMask::combined([&area, &beside], |[area, beside]| area | beside);
+        if !of_blocks {
+            snap_to_smooth(image, rough, Some(constant), &mut area);
+        }
         if !is_still {
             leave_noise(image, rough, &mut area);
         }
@@ -221,7 +225,9 @@ fn unfilled(
     }
     if painted {
         leave_unlikely(image, logits, &rough.core, &mut area);
-        snap_to_blocks(image, rough, constant, &mut area);
+        if !snap_to_blocks(image, rough, constant, &mut area) {
+            snap_to_smooth(image, rough, constant, &mut area);
+        }
     }
     area
 }

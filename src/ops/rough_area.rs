@@ -84,10 +84,7 @@ impl Rough {
         let bounds = self.geometry.grown(&bounds, BESIDE_MM);
         let tissue = |[near, dark]: [u64; 2]| near & !dark;
         let tissue = PackedMask::combined([&self.near, &self.dark], tissue);
-        let reach = self.geometry.voxels_within(BESIDE_MM)[2];
-        let beside = PackedMask::of_slabs(mask.shape(), &bounds, reach, |slab| {
-            dilate(&tissue.crop(slab, &self.geometry), BESIDE_MM)
-        });
+        let beside = dilated(&tissue, &self.geometry, &bounds, BESIDE_MM);
         let wanted = |[core, dark]: [u64; 2]| core & dark;
         let all = PackedMask::combined([&self.core, &self.dark], wanted);
         let beside = PackedMask::combined([&all, &beside], |[all, beside]| all & beside);
@@ -155,7 +152,7 @@ pub(super) fn holds_ball(mask: &PackedMask, geometry: &Geometry, radius_mm: f64)
 }
 
 /// Erodes what lies in a box, outside of which there is nothing, slab by slab.
-fn eroded(
+pub(super) fn eroded(
     mask: &PackedMask,
     geometry: &Geometry,
     bounds: &BoundingBox,
@@ -166,6 +163,19 @@ fn eroded(
     let reach = geometry.voxels_within(radius_mm)[2];
     PackedMask::of_slabs(geometry.shape, &bounds, reach, |slab| {
         erode(&mask.crop(slab, geometry), radius_mm)
+    })
+}
+
+/// Dilates within a box, slab by slab; what lies beyond the box is left out of account.
+pub(super) fn dilated(
+    mask: &PackedMask,
+    geometry: &Geometry,
+    bounds: &BoundingBox,
+    radius_mm: f64,
+) -> PackedMask {
+    let reach = geometry.voxels_within(radius_mm)[2];
+    PackedMask::of_slabs(geometry.shape, bounds, reach, |slab| {
+        dilate(&mask.crop(slab, geometry), radius_mm)
     })
 }
 

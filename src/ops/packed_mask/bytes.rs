@@ -86,22 +86,10 @@ impl PackedMask {
         make: impl Fn(&BoundingBox) -> Mask,
     ) -> Self {
         let mut packed = Self::empty(shape);
-        let [ni, nj, _] = bounds.shape();
-        let least = (SLICES_PER_MARGIN * around).max(SLICES_PER_THREAD * current_num_threads());
-        let slices = (SLAB / (ni * nj).max(1)).max(least).max(1);
-        let [first, last] = [bounds.start[2], bounds.end[2]];
-        for start in (first..last).step_by(slices) {
-            let end = (start + slices).min(last);
-            let mut slab = *bounds;
-            slab.start[2] = start.saturating_sub(around).max(first);
-            slab.end[2] = (end + around).min(last);
+        for (slab, place) in slabs(bounds, around) {
             let made = make(&slab);
-            let voxels = &made.voxels[ni * nj * (start - slab.start[2])..];
-            let place = BoundingBox {
-                start: [bounds.start[0], bounds.start[1], start],
-                end: [bounds.end[0], bounds.end[1], end],
-            };
-            packed.put(&voxels[..place.voxel_count()], &place);
+            let first = slab.shape()[0] * slab.shape()[1] * (place.start[2] - slab.start[2]);
+            packed.put(&made.voxels[first..][..place.voxel_count()], &place);
         }
         packed
     }
@@ -156,6 +144,30 @@ impl PackedMask {
             }
         });
     }
+}
+
+/// Slabs of slices across k that a box is looked at in, one after the other: each with `around` slices more on either
+/// side, as far as the box goes, and without.
+pub(in crate::ops) fn slabs(
+    bounds: &BoundingBox,
+    around: usize,
+) -> impl Iterator<Item = (BoundingBox, BoundingBox)> {
+    let [ni, nj, _] = bounds.shape();
+    let least = (SLICES_PER_MARGIN * around).max(SLICES_PER_THREAD * current_num_threads());
+    let slices = (SLAB / (ni * nj).max(1)).max(least).max(1);
+    let (bounds, [first, last]) = (*bounds, [bounds.start[2], bounds.end[2]]);
+    (first..last).step_by(slices).map(move |start| {
+        let end = (start + slices).min(last);
+        let across = |start: usize, end: usize| BoundingBox {
+            start: [bounds.start[0], bounds.start[1], start],
+            end: [bounds.end[0], bounds.end[1], end],
+        };
+        let wider = [
+            start.saturating_sub(around).max(first),
+            (end + around).min(last),
+        ];
+        (across(wider[0], wider[1]), across(start, end))
+    })
 }
 
 /// A row's voxels as bits.

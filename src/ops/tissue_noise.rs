@@ -1,0 +1,365 @@
+//! The part of a rough area that lies in tissue: where a face was blurred, noise tells to the voxel where that ends.
+//!
+//! A blur takes the noise of tissue away, all but a few hundredths of it, and leaves edges that are smooth over a few
+//! voxels. Fourth differences tell noise from such edges, and of the stretches of five voxels that hold a voxel the
+//! smoothest one lies on its own side of where the blur ends. A face that took the place of another may be as smooth,
+//! but its edges are sharp: where it ends they do not tell.
+
+use rayon::prelude::*;
+
+use super::components::{Components, Connectivity};
+use super::morphology::crowded;
+use super::packed_mask::{PackedMask, slabs};
+use super::rough_area::{Rough, dilated, eroded};
+use crate::volume::{BoundingBox, Image, Mask};
+
+/// Smoothness is measured this deep in the area [mm].
+const DEEP_MM: f64 = 3.0;
+
+/// And that of other tissue between these distances from it [mm].
+const AROUND_MM: [f64; 2] = [4.0, 15.0];
+
+/// A rough area ends at most this far from where the alteration does [mm].
+const BAND_MM: f64 = 6.0;
+
+/// The area is smooth where its grain is at most this share of that around; of blurred heads it is 0.09 at most.
+const SMOOTH_SHARE: f32 = 0.15;
+
+/// And it was blurred where its edges are at most this share of those around: of blurred heads they are 0.09 at most in
+/// most, of faces that took the place of others 0.12 at least.
+const EDGE_SHARE: f32 = 0.085;
+
+/// Edges are what so large a share of second differences lies below.
+const EDGE_QUANTILE: f64 = 0.97;
+
+/// A voxel is noise from this share of the way from the area's grain to that around.
+const LEVEL_SHARE: f32 = 0.1;
+
+/// And where more than this share of its surroundings is.
+const NOISE_SHARE: f32 = 0.5;
+
+/// A piece belongs to the area where that covered more than this share of it.
+const COVERED_SHARE: f64 = 0.3;
+
+/// Fewer voxels say nothing.
+const LEAST_VOXELS: usize = 500;
+
+/// Of more, some are measured.
+const MOST_MEASURED: usize = 4_000_000;
+
+/// Along axes of thicker slices the next voxel is another place [mm].
+const GRAIN_BELOW_MM: f64 = 2.5;
+
+/// Voxels in a fourth difference.
+const WINDOW: usize = 5;
+
+/// Lets an area end in tissue where its smoothness does. What is `constant`, a fill or a scanner's zeros, stays as it
+/// is, and so does what is as dark as air.
+pub(super) fn snap_to_smooth(
+    image: &Image,
+    rough: &Rough,
+    constant: Option<&PackedMask>,
+    area: &mut PackedMask,
+) {
+    let Some(inner) = area.bounds() else {
+        return;
+    };
+    let (shape, geometry) = (image.shape(), &image.geometry);
+    let bounds = geometry.grown(&inner, AROUND_MM[1]);
+    let outside = |[dark, area]: [u64; 2]| dark & !area;
+    let mut tissue = PackedMask::empty(shape);
+    tissue.fill(&bounds);
+    let tissue = tissue.without(Some(&rough.dark)).without(constant);
+
+    let both = |[part, tissue]: [u64; 2]| part & tissue;
+    let deep = eroded(area, geometry, &inner, DEEP_MM);
+    let deep = PackedMask::combined([&deep, &tissue], both);
+    let [near, far] = AROUND_MM.map(|mm| dilated(area, geometry, &bounds, mm));
+    let around = PackedMask::combined([&far, &near], outside);
+    let around = PackedMask::combined([&around, &tissue], both);
+    let grain = Grain::of(image, &bounds);
+    let parts = [&deep, &around];
+    let Some([inside, outside]) = grain.quantiles(parts, 0.5, |slab| grain.in_slab(slab)) else {
+        return;
+    };
+    if inside > SMOOTH_SHARE * outside || outside <= 0.0 {
+        return;
+    }
+    let edges = grain.quantiles(parts, EDGE_QUANTILE, |slab| grain.edges_in_slab(slab));
+    if edges.is_none_or(|[inside, outside]| inside > EDGE_SHARE * outside) {
+        return;
+    }
+    let level = inside + LEVEL_SHARE * (outside - inside);
+    let noise = PackedMask::of_slabs(shape, &bounds, WINDOW, |slab| {
+        let grain = grain.in_slab(slab);
+        let above = grain.into_par_iter().map(|grain| u8::from(grain > level));
+        let above = Mask {
+            voxels: above.collect(),
+            geometry: geometry.crop(slab),
+        };
+        crowded(&above, NOISE_SHARE)
+    });
+    // Only where the area may end.
+    let deep = eroded(area, geometry, &inner, BAND_MM);
+    let wide = dilated(area, geometry, &bounds, BAND_MM);
+    let band = |[wide, deep, tissue]: [u64; 3]| wide & !deep & tissue;
+    let band = PackedMask::combined([&wide, &deep, &tissue], band);
+    let ended = |[area, band, noise]: [u64; 3]| area & !band | band & !noise;
+    let mut found = PackedMask::combined([area, &band, &noise], ended);
+    let pieces = Components::find_packed(&found, Connectivity::TwentySix);
+    let covered = pieces.count_in(area);
+    pieces.keep(&mut found, |n, piece| {
+        covered[n] as f64 > COVERED_SHARE * piece.voxels as f64
+    });
+    *area = found;
+}
+
+/// How far voxels of a box stand out of the smoothest stretch that they lie in.
+struct Grain<'a> {
+    image: &'a Image,
+    bounds: &'a BoundingBox,
+    /// Along which axes it is measured.
+    counts: [bool; 3],
+}
+
+impl<'a> Grain<'a> {
+    fn of(image: &'a Image, bounds: &'a BoundingBox) -> Self {
+        let (shape, spacing) = (bounds.shape(), image.geometry.spacing().mm());
+        Self {
+            image,
+            bounds,
+            counts: [0, 1, 2].map(|a| spacing[a] < GRAIN_BELOW_MM && shape[a] >= WINDOW),
+        }
+    }
+
+    /// What a share of two masks' voxels lies below of what is measured in slabs; `None` where one has few, or no axis
+    /// counts.
+    fn quantiles(
+        &self,
+        masks: [&PackedMask; 2],
+        share: f64,
+        measure: impl Fn(&BoundingBox) -> Vec<f32>,
+    ) -> Option<[f32; 2]> {
+        let counts = masks.map(PackedMask::count);
+        if counts.iter().any(|count| *count < LEAST_VOXELS) || self.counts == [false; 3] {
+            return None;
+        }
+        let mut found = [Vec::new(), Vec::new()];
+        for (slab, place) in slabs(self.bounds, WINDOW) {
+            let grain = measure(&slab);
+            let [ni, nj, _] = place.shape();
+            let grain = &grain[ni * nj * (place.start[2] - slab.start[2])..];
+            for ((mask, count), found) in masks.iter().zip(counts).zip(&mut found) {
+                let step = count.div_ceil(MOST_MEASURED);
+                let voxels = mask.crop(&place, &self.image.geometry).voxels;
+                let wanted = voxels.iter().zip(grain).filter(|(v, _)| **v != 0);
+                found.extend(wanted.map(|(_, grain)| *grain).step_by(step));
+            }
+        }
+        Some(found.map(|mut values| {
+            let place = (share * values.len() as f64) as usize;
+            *values.select_nth_unstable_by(place, f32::total_cmp).1
+        }))
+    }
+
+    /// The largest second difference along the axes that count at each voxel of a slab of the box; none at its ends.
+    fn edges_in_slab(&self, slab: &BoundingBox) -> Vec<f32> {
+        let [ni, nj, nk] = slab.shape();
+        let planes = (slab.start[2]..slab.end[2]).into_par_iter();
+        let planes: Vec<Vec<f32>> = planes.map(|k| self.image.plane_in(slab, k)).collect();
+        let inner = |n: usize, length: usize| n > 0 && n + 1 < length;
+        let mut edges = vec![0.0_f32; ni * nj * nk];
+        let slices = edges.par_chunks_mut(ni * nj).enumerate();
+        slices.for_each(|(k, slice)| {
+            for (n, edge) in slice.iter_mut().enumerate() {
+                let here = &planes[k];
+                let mut take = |before: f32, behind: f32| {
+                    *edge = edge.max((before + behind - 2.0 * here[n]).abs());
+                };
+                if self.counts[0] && inner(n % ni, ni) {
+                    take(here[n - 1], here[n + 1]);
+                }
+                if self.counts[1] && inner(n / ni, nj) {
+                    take(here[n - ni], here[n + ni]);
+                }
+                if self.counts[2] && inner(k, nk) {
+                    take(planes[k - 1][n], planes[k + 1][n]);
+                }
+            }
+        });
+        edges
+    }
+
+    /// That of the voxels of a slab of the box: the mean over the axes that count of the least fourth difference in
+    /// the stretches that hold the voxel. At the slab's ends across k stretches are cut off.
+    fn in_slab(&self, slab: &BoundingBox) -> Vec<f32> {
+        let [ni, nj, nk] = slab.shape();
+        let planes = (slab.start[2]..slab.end[2]).into_par_iter();
+        let planes: Vec<Vec<f32>> = planes.map(|k| self.image.plane_in(slab, k)).collect();
+        let row = |j: usize, k: usize| &planes[k][ni * j..][..ni];
+        let share = 1.0 / self.counts.iter().filter(|counts| **counts).count().max(1) as f32;
+        let mut grain = vec![0.0; ni * nj * nk];
+        let slices = grain.par_chunks_mut(ni * nj).enumerate();
+        slices.for_each(|(k, slice)| {
+            let mut least = vec![0.0; ni];
+            for (j, sums) in slice.chunks_mut(ni).enumerate() {
+                let mut add = |least: &[f32]| {
+                    let sums = sums.iter_mut().zip(least);
+                    sums.for_each(|(sum, least)| *sum += share * least);
+                };
+                if self.counts[0] {
+                    least_along(row(j, k), &mut least);
+                    add(&least);
+                }
+                if self.counts[1] {
+                    least_across(|j| row(j, k), j, nj, &mut least);
+                    add(&least);
+                }
+                if self.counts[2] && nk >= WINDOW {
+                    least_across(|k| row(j, k), k, nk, &mut least);
+                    add(&least);
+                }
+            }
+        });
+        grain
+    }
+}
+
+/// The fourth difference of five values.
+fn fourth([a, b, c, d, e]: [f32; WINDOW]) -> f32 {
+    (a + e - 4.0 * (b + d) + 6.0 * c).abs()
+}
+
+/// For each voxel of a row the least in the stretches along it that hold the voxel.
+fn least_along(row: &[f32], least: &mut [f32]) {
+    least.fill(f32::INFINITY);
+    for (start, values) in row.windows(WINDOW).enumerate() {
+        let found = fourth(std::array::from_fn(|n| values[n]));
+        for least in &mut least[start..start + WINDOW] {
+            *least = least.min(found);
+        }
+    }
+}
+
+/// The same in the stretches across rows, of which there are `length`, for those of row `at`.
+fn least_across<'a>(row: impl Fn(usize) -> &'a [f32], at: usize, length: usize, least: &mut [f32]) {
+    least.fill(f32::INFINITY);
+    for start in (at + 1).saturating_sub(WINDOW)..=at.min(length - WINDOW) {
+        let rows: [&[f32]; WINDOW] = std::array::from_fn(|n| row(start + n));
+        for (i, least) in least.iter_mut().enumerate() {
+            *least = least.min(fourth(rows.map(|row| row[i])));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::phantom::{box_mask, grid, volume};
+    use crate::volume::Samples;
+
+    const SHAPE: [usize; 3] = [70, 48, 40];
+    const AREA: [[usize; 3]; 2] = [[30, 8, 8], [70, 40, 32]];
+
+    /// Noise of -1 to 1, the same every time.
+    fn noise([i, j, k]: [usize; 3]) -> f32 {
+        let mut bits = (i + SHAPE[0] * (j + SHAPE[1] * k)) as u32;
+        for factor in [0x7feb_352d_u32, 0x846c_a68b] {
+            bits = (bits ^ (bits >> 15)).wrapping_mul(factor);
+        }
+        (bits >> 24) as f32 / 128.0 - 1.0
+    }
+
+    /// Tissue whose noise of 20 is this strong in `AREA`, on a slope and with an edge that is smooth over some voxels.
+    fn scan(spacing: [f64; 3], inside: f32) -> Image {
+        let volume = volume(grid(SHAPE, spacing), |index| {
+            let blurred = (0..3).all(|a| (AREA[0][a]..AREA[1][a]).contains(&index[a]));
+            let edge = 100.0 * ((index[1] as f32 - 24.0) / 6.0).tanh();
+            let size = if blurred { inside } else { 20.0 };
+            400.0 + edge + 2.0 * index[0] as f32 + size * noise(index)
+        });
+        Image {
+            samples: Samples::F32(volume.voxels),
+            geometry: volume.geometry,
+        }
+    }
+
+    /// How many voxels differ from the true area: of a rough one that lies 3 voxels off, and once it is snapped.
+    fn wrong(image: &Image, dark: [[usize; 3]; 2]) -> [usize; 2] {
+        let of = |start, end| PackedMask::of_mask(&box_mask(image.geometry.clone(), start, end));
+        let truth = of(AREA[0], AREA[1]);
+        let area = of([27, 11, 8], [70, 42, 29]);
+        let rough = Rough {
+            geometry: image.geometry.clone(),
+            area: area.clone(),
+            core: area.clone(),
+            near: area.clone(),
+            dark: of(dark[0], dark[1]),
+        };
+        let mut snapped = area.clone();
+        snap_to_smooth(image, &rough, None, &mut snapped);
+        [&area, &snapped].map(|area| PackedMask::count_of([area, &truth], |[a, b]| a ^ b))
+    }
+
+    const NOWHERE: [[usize; 3]; 2] = [[0; 3], [0; 3]];
+
+    #[test]
+    fn a_blurred_area_ends_where_noise_begins() {
+        for spacing in [[1.0; 3], [0.7, 0.9, 1.5]] {
+            let [before, after] = wrong(&scan(spacing, 0.4), NOWHERE);
+            assert!(before > 9_000 && after < before / 8, "{before} {after}");
+        }
+        // Along k nothing is measured, and the area ends there within a slice.
+        let [before, after] = wrong(&scan([0.7, 0.9, 4.0], 0.4), NOWHERE);
+        assert!(after < before / 3, "{before} {after}");
+    }
+
+    #[test]
+    fn an_area_with_noise_of_its_own_or_in_smooth_tissue_stays_as_it_is() {
+        for inside in [8.0, 20.0, 40.0] {
+            let [before, after] = wrong(&scan([1.0; 3], inside), NOWHERE);
+            assert_eq!(before, after);
+        }
+    }
+
+    #[test]
+    fn a_face_with_sharp_edges_stays_as_it_is_however_smooth_it_is_between() {
+        let mut image = scan([1.0; 3], 0.4);
+        let Samples::F32(values) = &mut image.samples else {
+            unreachable!()
+        };
+        for (n, value) in values.iter_mut().enumerate() {
+            if (n / SHAPE[0] % SHAPE[1]).is_multiple_of(8) {
+                *value -= 60.0;
+            }
+        }
+        let [before, after] = wrong(&image, NOWHERE);
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn what_is_as_dark_as_air_stays_as_it_is() {
+        let image = scan([1.0; 3], 0.4);
+        let [before, after] = wrong(&image, [[0; 3], SHAPE]);
+        assert_eq!(before, after);
+        let [_, all] = wrong(&image, NOWHERE);
+        let [_, half] = wrong(&image, [[0; 3], [70, 24, 40]]);
+        assert!(half > 2 * all, "{half} {all}");
+    }
+
+    #[test]
+    fn the_least_difference_of_a_line_is_the_same_along_and_across() {
+        let line: Vec<f32> = (0..12).map(|n| noise([n, 3, 1])).collect();
+        let mut along = vec![0.0; 12];
+        least_along(&line, &mut along);
+        let rows: Vec<[f32; 1]> = line.iter().map(|v| [*v]).collect();
+        for (at, along) in along.iter().enumerate() {
+            let mut across = [0.0];
+            least_across(|n| &rows[n], at, 12, &mut across);
+            assert_eq!(across[0], *along);
+            let from = at.saturating_sub(4)..=at.min(7);
+            let all = from.map(|n| fourth(std::array::from_fn(|m| line[n + m])));
+            assert_eq!(all.fold(f32::INFINITY, f32::min), *along);
+        }
+    }
+}
