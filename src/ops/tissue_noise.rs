@@ -25,12 +25,12 @@ const BAND_MM: f64 = 6.0;
 /// The area is smooth where its grain is at most this share of that around; of blurred heads it is 0.09 at most.
 const SMOOTH_SHARE: f32 = 0.15;
 
-/// And it was blurred where its edges are at most this share of those around: of blurred heads they are 0.09 at most in
-/// most, of faces that took the place of others 0.12 at least.
-const EDGE_SHARE: f32 = 0.085;
+/// And it was blurred where its edges are at most this share of those around: of most blurred heads they are, of faces
+/// that took the place of others 0.09 at least (but for one in 22).
+const EDGE_SHARE: f32 = 0.075;
 
 /// Edges are what so large a share of second differences lies below.
-const EDGE_QUANTILE: f64 = 0.97;
+const EDGE_QUANTILE: f64 = 0.9;
 
 /// A voxel is noise from this share of the way from the area's grain to that around.
 const LEVEL_SHARE: f32 = 0.1;
