@@ -211,7 +211,7 @@ pub struct Boundary {
     /// MR: how the rim in front of blanked air is taken in; not at all if it is missing.
     #[serde(default)]
     pub rim: Option<Rim>,
-    /// MR: at last, gaps of the surface that a ball of this radius does not fit into are filled [mm].
+    /// MR: gaps of the surface that a ball of this radius does not fit into are filled then [mm].
     #[serde(default)]
     pub closing_mm: f64,
 }
@@ -422,6 +422,8 @@ mod tests {
         refused(|card| card["input"]["channels"] = vec!["flat"; 17].into());
         refused(|card| card["boundary"]["smoothing_mm"] = 1e9.into());
         refused(|card| card["boundary"]["smoothing_mm"] = (-1).into());
+        refused(|card| card["boundary"]["closing_mm"] = 1e9.into());
+        refused(|card| card["boundary"]["closing_mm"] = (-1).into());
         refused(|card| card["boundary"]["temperature"] = 0.into());
     }
 

@@ -86,6 +86,7 @@ impl Card {
                 "boundary.skin.smoothing_mm",
                 skin.map(|skin| skin.smoothing_mm),
             ),
+            ("boundary.closing_mm", boundary.map(|b| b.closing_mm)),
             ("boundary.rim.reach_mm", rim.map(|rim| rim.reach_mm)),
             ("boundary.rim.between_mm", rim.map(|rim| rim.between_mm[0])),
             ("boundary.rim.between_mm", rim.map(|rim| rim.between_mm[1])),

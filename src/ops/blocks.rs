@@ -43,8 +43,8 @@ const GAP_SHARE: f32 = 0.55;
 const FAR_MM: f64 = 4.0;
 const SHARP_SHARE: f64 = 0.68;
 
-/// Where an area is made of blocks, says so and gives it exactly these where they end sharply: in tissue, and in air where its noise allows. What is
-/// `constant`, a fill or a scanner's zeros, stays as it is.
+/// Where an area is made of blocks, says so and gives it exactly these where they end sharply: in tissue, and in air
+/// where its noise allows. What is `constant`, a fill or a scanner's zeros, stays as it is.
 pub(super) fn snap_to_blocks(
     image: &Image,
     rough: &Rough,

@@ -231,12 +231,12 @@ impl<'a> Scores<'a> {
 
 /// Moves whole pieces to the side on which the network puts most of them: dark pieces (bowel, a lung)
 /// into the mask, bright ones (a table) out of it. A dark piece that only faces across one axis cut
-/// open, as the ends of a chest scan cut the lungs, needs no more than [`CUT_CAVITY_SHARE`], and one that a single
-/// face cut open nothing.
+/// open, as the ends of a chest scan cut the lungs, needs no more than [`CUT_CAVITY_SHARE`]. One that a single face cut
+/// open is inside whatever the network says where `faces_close`: not in CT, where a table may enclose air, too.
 ///
 /// A score weighs every voxel alone; a piece that is anatomy or air as a whole is not decided by its
 /// darkness.
-pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
+pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField, faces_close: bool) {
     // A bit each: a whole body has many voxels.
     let likely = PackedMask::of_field(logits, mask.geometry.shape, 0.0);
     for outside in [true, false] {
@@ -249,8 +249,8 @@ pub fn settle_pieces(mask: &mut Mask, logits: &CoarseField) {
         for (run, piece) in components.runs() {
             let found = components.pieces()[piece];
             let needed = match cut_open(&found, mask.geometry.shape) {
-                Some(Cut::Face) if outside => None,
-                Some(Cut::Axis) if outside => Some(CUT_CAVITY_SHARE),
+                Some(Cut::Face) if outside && faces_close => None,
+                Some(_) if outside => Some(CUT_CAVITY_SHARE),
                 _ => Some(0.5),
             };
             let enough = |needed| inside[piece] as f64 > needed * found.voxels as f64;

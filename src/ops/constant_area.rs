@@ -2,8 +2,8 @@
 //!
 //! A network finds an area to a few millimetres; a tool that blanked it left exactly one value there,
 //! which noise, even of air, does not. So the area's edge is where the constant ends. Where nothing was
-//! blanked, and beside it, noise tells what was altered ([`super::air_noise`]), and so do blocks of pixels
-//! ([`super::blocks`]).
+//! blanked, and beside it, noise tells what was altered ([`super::air_noise`], [`super::tissue_noise`]), and so do
+//! blocks of pixels ([`super::blocks`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +110,7 @@ fn commonest<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<Commonest
 
 /// The area above a logit of `threshold`: snapped to the constant fill that it mostly holds; else, and
 /// beside it, as rough as the logits are, but for noise that tells more (see [`super::air_noise`]), for blocks of pixels
-/// ([`super::blocks`]), for unlikely pieces of what seems painted, and for what a scanner left empty in air.
+/// ([`super::blocks`]) or where a blur ends ([`super::tissue_noise`]), for unlikely pieces of what seems painted, and for what a scanner left empty in air.
 /// Voxels below `air_below` are as dark as air.
 pub fn snap(
     image: &Image,

@@ -5,7 +5,6 @@ mod turned;
 
 use std::ops::Range;
 
-pub(super) use bytes::slabs;
 use rayon::prelude::*;
 
 use crate::volume::{BoundingBox, Shape};

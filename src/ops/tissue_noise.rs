@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::components::{Components, Connectivity};
 use super::morphology::crowded;
-use super::packed_mask::{PackedMask, slabs};
+use super::packed_mask::PackedMask;
 use super::rough_area::{Rough, dilated, eroded};
 use crate::volume::{BoundingBox, Image, Mask};
 
@@ -45,7 +45,7 @@ const COVERED_SHARE: f64 = 0.3;
 const LEAST_VOXELS: usize = 500;
 
 /// Of more, some are measured.
-const MOST_MEASURED: usize = 4_000_000;
+const MOST_MEASURED: usize = 200_000;
 
 /// Along axes of thicker slices the next voxel is another place [mm].
 const GRAIN_BELOW_MM: f64 = 2.5;
@@ -64,33 +64,32 @@ pub(super) fn snap_to_smooth(
     let Some(inner) = area.bounds() else {
         return;
     };
-    let (shape, geometry) = (image.shape(), &image.geometry);
-    let bounds = geometry.grown(&inner, AROUND_MM[1]);
-    let outside = |[dark, area]: [u64; 2]| dark & !area;
-    let mut tissue = PackedMask::empty(shape);
+    let bounds = image.geometry.grown(&inner, AROUND_MM[1]);
+    let mut tissue = PackedMask::empty(image.shape());
     tissue.fill(&bounds);
     let tissue = tissue.without(Some(&rough.dark)).without(constant);
+    let grain = Grain::of(image);
+    if let Some(level) = grain.level(area, &tissue, [&inner, &bounds]) {
+        end_at_noise(&grain, level, &tissue, [&inner, &bounds], area);
+    }
+}
 
-    let both = |[part, tissue]: [u64; 2]| part & tissue;
-    let deep = eroded(area, geometry, &inner, DEEP_MM);
-    let deep = PackedMask::combined([&deep, &tissue], both);
-    let [near, far] = AROUND_MM.map(|mm| dilated(area, geometry, &bounds, mm));
-    let around = PackedMask::combined([&far, &near], outside);
-    let around = PackedMask::combined([&around, &tissue], both);
-    let grain = Grain::of(image, &bounds);
-    let parts = [&deep, &around];
-    let Some([inside, outside]) = grain.quantiles(parts, 0.5, |slab| grain.in_slab(slab)) else {
-        return;
-    };
-    if inside > SMOOTH_SHARE * outside || outside <= 0.0 {
-        return;
-    }
-    let edges = grain.quantiles(parts, EDGE_QUANTILE, |slab| grain.edges_in_slab(slab));
-    if edges.is_none_or(|[inside, outside]| inside > EDGE_SHARE * outside) {
-        return;
-    }
-    let level = inside + LEVEL_SHARE * (outside - inside);
-    let noise = PackedMask::of_slabs(shape, &bounds, WINDOW, |slab| {
+/// Lets an area end in `tissue` where the grain passes a level. Boxes: the area's, and what is looked at.
+fn end_at_noise(
+    grain: &Grain,
+    level: f32,
+    tissue: &PackedMask,
+    [inner, bounds]: [&BoundingBox; 2],
+    area: &mut PackedMask,
+) {
+    let geometry = &grain.image.geometry;
+    // Only where the area may end.
+    let deep = eroded(area, geometry, inner, BAND_MM);
+    let wide = dilated(area, geometry, bounds, BAND_MM);
+    let band = |[wide, deep, tissue]: [u64; 3]| wide & !deep & tissue;
+    let band = PackedMask::combined([&wide, &deep, tissue], band);
+    drop((deep, wide));
+    let noise = PackedMask::of_slabs(area.shape(), bounds, WINDOW, |slab| {
         let grain = grain.in_slab(slab);
         let above = grain.into_par_iter().map(|grain| u8::from(grain > level));
         let above = Mask {
@@ -99,95 +98,126 @@ pub(super) fn snap_to_smooth(
         };
         crowded(&above, NOISE_SHARE)
     });
-    // Only where the area may end.
-    let deep = eroded(area, geometry, &inner, BAND_MM);
-    let wide = dilated(area, geometry, &bounds, BAND_MM);
-    let band = |[wide, deep, tissue]: [u64; 3]| wide & !deep & tissue;
-    let band = PackedMask::combined([&wide, &deep, &tissue], band);
     let ended = |[area, band, noise]: [u64; 3]| area & !band | band & !noise;
-    let mut found = PackedMask::combined([area, &band, &noise], ended);
-    let pieces = Components::find_packed(&found, Connectivity::TwentySix);
+    let all = PackedMask::combined([area, &band, &noise], ended);
+    drop((band, noise));
+    let mut kept = all.clone();
+    let pieces = Components::find_packed(&all, Connectivity::TwentySix);
     let covered = pieces.count_in(area);
-    pieces.keep(&mut found, |n, piece| {
+    pieces.keep(&mut kept, |n, piece| {
         covered[n] as f64 > COVERED_SHARE * piece.voxels as f64
     });
-    *area = found;
+    // Of pieces that are mostly new the area keeps what it had.
+    let with_old = |[kept, all, area]: [u64; 3]| kept | all & area;
+    *area = PackedMask::combined([&kept, &all, area], with_old);
 }
 
 /// How far voxels of a box stand out of the smoothest stretch that they lie in.
 struct Grain<'a> {
     image: &'a Image,
-    bounds: &'a BoundingBox,
     /// Along which axes it is measured.
     counts: [bool; 3],
 }
 
 impl<'a> Grain<'a> {
-    fn of(image: &'a Image, bounds: &'a BoundingBox) -> Self {
-        let (shape, spacing) = (bounds.shape(), image.geometry.spacing().mm());
+    fn of(image: &'a Image) -> Self {
+        let (shape, spacing) = (image.shape(), image.geometry.spacing().mm());
         Self {
             image,
-            bounds,
             counts: [0, 1, 2].map(|a| spacing[a] < GRAIN_BELOW_MM && shape[a] >= WINDOW),
         }
     }
 
-    /// What a share of two masks' voxels lies below of what is measured in slabs; `None` where one has few, or no axis
+    /// Above which grain `tissue` is not blurred; `None` where an area was not. Boxes: the area's, and what is looked at.
+    fn level(
+        &self,
+        area: &PackedMask,
+        tissue: &PackedMask,
+        [inner, bounds]: [&BoundingBox; 2],
+    ) -> Option<f32> {
+        let geometry = &self.image.geometry;
+        let both = |[part, tissue]: [u64; 2]| part & tissue;
+        let deep = eroded(area, geometry, inner, DEEP_MM);
+        let deep = PackedMask::combined([&deep, tissue], both);
+        let [near, far] = AROUND_MM.map(|mm| dilated(area, geometry, bounds, mm));
+        let around = |[near, far, tissue]: [u64; 3]| far & !near & tissue;
+        let around = PackedMask::combined([&near, &far, tissue], around);
+        drop((near, far));
+        let parts = [&deep, &around];
+        let is_below = |[inside, outside]: [f32; 2], share: f32| {
+            outside > 0.0 && outside.is_finite() && inside <= share * outside
+        };
+        self.quantiles(parts, EDGE_QUANTILE, |place| self.edge_at(place))
+            .filter(|edges| is_below(*edges, EDGE_SHARE))?;
+        let [inside, outside] = self
+            .quantiles(parts, 0.5, |place| self.at(place))
+            .filter(|grain| is_below(*grain, SMOOTH_SHARE))?;
+        Some(inside + LEVEL_SHARE * (outside - inside))
+    }
+
+    /// What a share of two masks' voxels lies below of what is measured at places; `None` where one has few, or no axis
     /// counts.
     fn quantiles(
         &self,
         masks: [&PackedMask; 2],
         share: f64,
-        measure: impl Fn(&BoundingBox) -> Vec<f32>,
+        measure: impl Fn(usize) -> f32 + Sync,
     ) -> Option<[f32; 2]> {
         let counts = masks.map(PackedMask::count);
         if counts.iter().any(|count| *count < LEAST_VOXELS) || self.counts == [false; 3] {
             return None;
         }
-        let mut found = [Vec::new(), Vec::new()];
-        for (slab, place) in slabs(self.bounds, WINDOW) {
-            let grain = measure(&slab);
-            let [ni, nj, _] = place.shape();
-            let grain = &grain[ni * nj * (place.start[2] - slab.start[2])..];
-            for ((mask, count), found) in masks.iter().zip(counts).zip(&mut found) {
-                let step = count.div_ceil(MOST_MEASURED);
-                let voxels = mask.crop(&place, &self.image.geometry).voxels;
-                let wanted = voxels.iter().zip(grain).filter(|(v, _)| **v != 0);
-                found.extend(wanted.map(|(_, grain)| *grain).step_by(step));
-            }
-        }
-        Some(found.map(|mut values| {
-            let place = (share * values.len() as f64) as usize;
-            *values.select_nth_unstable_by(place, f32::total_cmp).1
-        }))
+        let of = |mask: &PackedMask, count: usize| {
+            let places: Vec<usize> = mask
+                .places()
+                .step_by(count.div_ceil(MOST_MEASURED))
+                .collect();
+            let mut found: Vec<f32> = places.into_par_iter().map(&measure).collect();
+            let place = (share * found.len() as f64) as usize;
+            *found.select_nth_unstable_by(place, f32::total_cmp).1
+        };
+        Some([of(masks[0], counts[0]), of(masks[1], counts[1])])
     }
 
-    /// The largest second difference along the axes that count at each voxel of a slab of the box; none at its ends.
-    fn edges_in_slab(&self, slab: &BoundingBox) -> Vec<f32> {
-        let [ni, nj, nk] = slab.shape();
-        let planes = (slab.start[2]..slab.end[2]).into_par_iter();
-        let planes: Vec<Vec<f32>> = planes.map(|k| self.image.plane_in(slab, k)).collect();
-        let inner = |n: usize, length: usize| n > 0 && n + 1 < length;
-        let mut edges = vec![0.0_f32; ni * nj * nk];
-        let slices = edges.par_chunks_mut(ni * nj).enumerate();
-        slices.for_each(|(k, slice)| {
-            for (n, edge) in slice.iter_mut().enumerate() {
-                let here = &planes[k];
-                let mut take = |before: f32, behind: f32| {
-                    *edge = edge.max((before + behind - 2.0 * here[n]).abs());
-                };
-                if self.counts[0] && inner(n % ni, ni) {
-                    take(here[n - 1], here[n + 1]);
-                }
-                if self.counts[1] && inner(n / ni, nj) {
-                    take(here[n - ni], here[n + ni]);
-                }
-                if self.counts[2] && inner(k, nk) {
-                    take(planes[k - 1][n], planes[k + 1][n]);
-                }
-            }
+    /// For each axis that counts a voxel's place along it, the volume's length and the step between neighbours.
+    fn lines(&self, place: usize) -> impl Iterator<Item = [usize; 3]> {
+        let [ni, nj, nk] = self.image.shape();
+        let along = [
+            [place % ni, ni, 1],
+            [place / ni % nj, nj, ni],
+            [place / ni / nj, nk, ni * nj],
+        ];
+        let counts = self.counts;
+        (0..3).filter(move |&a| counts[a]).map(move |a| along[a])
+    }
+
+    /// That of one voxel; see [`Grain::in_slab`].
+    fn at(&self, place: usize) -> f32 {
+        let (mut sum, mut axes) = (0.0, 0.0);
+        for [at, length, step] in self.lines(place) {
+            let starts = (at + 1).saturating_sub(WINDOW)..=at.min(length - WINDOW);
+            let found = starts.map(|start| {
+                fourth(std::array::from_fn(|n| {
+                    self.image
+                        .samples
+                        .value(place - step * at + step * (start + n))
+                }))
+            });
+            sum += found.fold(f32::INFINITY, f32::min);
+            axes += 1.0;
+        }
+        sum / axes
+    }
+
+    /// The largest second difference of a voxel along the axes that count; none at the volume's border.
+    fn edge_at(&self, place: usize) -> f32 {
+        let value = |n: usize| self.image.samples.value(n);
+        let inner = self.lines(place);
+        let inner = inner.filter(|[at, length, _]| *at > 0 && at + 1 < *length);
+        let found = inner.map(|[_, _, step]| {
+            (value(place - step) + value(place + step) - 2.0 * value(place)).abs()
         });
-        edges
+        found.fold(0.0, f32::max)
     }
 
     /// That of the voxels of a slab of the box: the mean over the axes that count of the least fourth difference in

@@ -7,7 +7,7 @@
 //! Method: a network says whether the scan was altered at all, and on a coarse grid where, a second one
 //! looks at the border of that on finer cells ([`crate::network::refinement`]); an area
 //! that was filled with one value is snapped to exactly those voxels ([`crate::ops::constant_area`]), one of pixels
-//! to their blocks, and air that was left alone is told by its noise ([`crate::ops::air_noise`]).
+//! to their blocks, and air and tissue that were left alone are told by their noise ([`crate::ops::air_noise`]).
 
 use std::path::PathBuf;
 

@@ -4,8 +4,9 @@
 //! solid (lungs, airways and bowel gas included; air, table, clothes and padding not).
 //!
 //! Method: a network says on a coarse grid which side of the skin a cell lies on; the skin itself is
-//! placed at native resolution where the scan's contrast puts it ([`crate::ops::boundary`]); small
-//! pieces are dropped and holes filled.
+//! placed at native resolution where the scan's contrast puts it ([`crate::ops::boundary`]); cavities
+//! that the view cuts open are settled, in MR narrow gaps of the skin closed, small pieces dropped and
+//! holes filled.
 
 use std::path::PathBuf;
 
@@ -368,7 +369,7 @@ impl Foreground {
 
     fn mask(&self, image: &Image) -> Mask {
         let mut mask = self.scored(image, |scores| scores.mask());
-        settle_pieces(&mut mask, self.logits());
+        settle_pieces(&mut mask, self.logits(), self.modality() == Modality::Mr);
         if let (Some(means), Some(skin)) = (&self.means, &self.boundary.skin) {
             // Cavities must not be taken for air outside.
             components::fill_holes(&mut mask);

@@ -136,7 +136,7 @@ fn a_piece_goes_where_the_network_puts_most_of_it() {
     for ((voxel, lung), table) in mask.voxels.iter_mut().zip(lung.voxels).zip(table.voxels) {
         *voxel = (*voxel & (1 - lung)) | table;
     }
-    settle_pieces(&mut mask, &logits);
+    settle_pieces(&mut mask, &logits, true);
     assert!(mask.voxels == ball.voxels);
 }
 
@@ -162,9 +162,12 @@ fn a_cavity_that_one_face_cuts_open_is_inside_whatever_the_network_says() {
         }
         let mut mask = cavity.clone();
         mask.voxels.iter_mut().for_each(|voxel| *voxel = 1 - *voxel);
-        settle_pieces(&mut mask, &logits);
+        let mut in_ct = mask.clone();
+        settle_pieces(&mut mask, &logits, true);
         let filled = mask.voxels.iter().all(|voxel| *voxel == 1);
         assert_eq!(filled, inside, "{start:?} {end:?}");
+        settle_pieces(&mut in_ct, &logits, false);
+        assert!(in_ct.voxels.contains(&0), "{start:?} {end:?}");
     }
 }
 

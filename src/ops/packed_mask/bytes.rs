@@ -148,10 +148,7 @@ impl PackedMask {
 
 /// Slabs of slices across k that a box is looked at in, one after the other: each with `around` slices more on either
 /// side, as far as the box goes, and without.
-pub(in crate::ops) fn slabs(
-    bounds: &BoundingBox,
-    around: usize,
-) -> impl Iterator<Item = (BoundingBox, BoundingBox)> {
+fn slabs(bounds: &BoundingBox, around: usize) -> impl Iterator<Item = (BoundingBox, BoundingBox)> {
     let [ni, nj, _] = bounds.shape();
     let least = (SLICES_PER_MARGIN * around).max(SLICES_PER_THREAD * current_num_threads());
     let slices = (SLAB / (ni * nj).max(1)).max(least).max(1);
