@@ -110,7 +110,8 @@ fn commonest<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<Commonest
 
 /// The area above a logit of `threshold`: snapped to the constant fill that it mostly holds; else, and
 /// beside it, as rough as the logits are, but for noise that tells more (see [`super::air_noise`]), for blocks of pixels
-/// ([`super::blocks`]) or where a blur ends ([`super::tissue_noise`]), for unlikely pieces of what seems painted, and for what a scanner left empty in air.
+/// ([`super::blocks`]) or where a blur ends ([`super::tissue_noise`]), for unlikely pieces of what seems painted, and for
+/// what a scanner left empty in air.
 /// Voxels below `air_below` are as dark as air.
 pub fn snap(
     image: &Image,

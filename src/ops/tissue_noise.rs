@@ -191,7 +191,7 @@ impl<'a> Grain<'a> {
         (0..3).filter(move |&a| counts[a]).map(move |a| along[a])
     }
 
-    /// That of one voxel; see [`Grain::in_slab`].
+    /// That of one voxel, as [`Grain::in_slab`] measures all of a slab.
     fn at(&self, place: usize) -> f32 {
         let (mut sum, mut axes) = (0.0, 0.0);
         for [at, length, step] in self.lines(place) {
@@ -221,7 +221,8 @@ impl<'a> Grain<'a> {
     }
 
     /// That of the voxels of a slab of the box: the mean over the axes that count of the least fourth difference in
-    /// the stretches that hold the voxel. At the slab's ends across k stretches are cut off.
+    /// the stretches that hold the voxel. At the box's ends, and the slab's across k, stretches are cut off; a box that is
+    /// [`AROUND_MM`] wider than an area holds a stretch along each axis that counts.
     fn in_slab(&self, slab: &BoundingBox) -> Vec<f32> {
         let [ni, nj, nk] = slab.shape();
         let planes = (slab.start[2]..slab.end[2]).into_par_iter();
@@ -375,6 +376,38 @@ mod tests {
         let [_, all] = wrong(&image, NOWHERE);
         let [_, half] = wrong(&image, [[0; 3], [70, 24, 40]]);
         assert!(half > 2 * all, "{half} {all}");
+    }
+
+    #[test]
+    fn of_a_small_piece_in_smooth_tissue_the_area_keeps_what_it_had() {
+        let image = scan([1.0; 3], 0.4);
+        let of = |start, end| PackedMask::of_mask(&box_mask(image.geometry.clone(), start, end));
+        // Far from the other piece, each in tissue that is smooth well beyond it.
+        let (large, small) = (of([31, 9, 9], [48, 39, 31]), of([63, 22, 18], [66, 25, 21]));
+        let mut area = PackedMask::combined([&large, &small], |[large, small]| large | small);
+        let bounds = BoundingBox::whole(image.shape());
+        let mut tissue = PackedMask::empty(image.shape());
+        tissue.fill(&bounds);
+        end_at_noise(&Grain::of(&image), 2.0, &tissue, [&bounds; 2], &mut area);
+        assert_eq!(area.count_shared(&small), small.count());
+        let near = of([58, 17, 13], [70, 30, 26]);
+        assert_eq!(area.count_shared(&near), small.count());
+    }
+
+    #[test]
+    fn one_voxel_is_measured_as_all_of_them_are() {
+        for spacing in [[1.0; 3], [0.7, 0.9, 4.0]] {
+            let image = scan(spacing, 0.4);
+            let grain = Grain::of(&image);
+            let all = grain.in_slab(&BoundingBox::whole(image.shape()));
+            for (place, all) in all.iter().enumerate().step_by(7) {
+                let one = grain.at(place);
+                assert!(
+                    (one - all).abs() <= 1e-4 * (1.0 + all),
+                    "{place} {one} {all}"
+                );
+            }
+        }
     }
 
     #[test]
