@@ -9,6 +9,7 @@ import pytest
 from voxmask_training import alterations, originals
 from voxmask_training.patches import read_sample
 from voxmask_training.scan import Scan
+from voxmask_training.slices import in_slices
 from voxmask_training.sources import Volume
 
 
@@ -89,7 +90,7 @@ def test_what_is_there_is_kept_and_more_pairs_can_be_asked_for(volume, tmp_path)
 def test_thick_slices_lie_where_the_scan_did():
     scan = replace(head(), spacing=np.full(3, 1.0), mni=np.eye(4))
     for seed in range(6):
-        thick = originals.in_slices(np.random.default_rng(seed), scan)
+        thick = in_slices(np.random.default_rng(seed), scan)
         (axis,) = np.flatnonzero(thick.spacing != scan.spacing)
         assert 3.0 <= thick.spacing[axis] <= 6.5
         ends = [s.mni @ [*(np.array(s.shape) - 1) / 2, 1.0] for s in (scan, thick)]
@@ -102,7 +103,7 @@ def test_thick_slices_lie_where_the_scan_did():
 
 def test_slices_that_are_thick_stay_and_altered_ones_are_kept_by_name(volume, tmp_path):
     scan = head()  # slices of 4 mm
-    assert originals.in_slices(np.random.default_rng(0), scan) is scan
+    assert in_slices(np.random.default_rng(0), scan) is scan
     assert originals.write(volume, tmp_path, 0, None, [1], 2) == 6 + 4 + 4
     names = sorted(path.stem for path in tmp_path.glob("*/*thick*"))
     assert names == [

@@ -26,9 +26,9 @@ from . import alterations, scenes
 from .alterations import altered, points_on
 from .channels import read_canonical
 from .folds import FOLDS_FILE
-from .originals import THICK_MM, in_slices
 from .samples import published, rounded
 from .scan import Scan, to_indices
+from .slices import THICK_MM, in_slices
 from .sources import Volume, read_volumes, safe_name
 from .templates import Templates
 from .tools import TOOLS, with_tool

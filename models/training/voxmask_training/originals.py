@@ -24,7 +24,8 @@ from . import scenes
 from .alterations import altered
 from .patches import ORIGINAL
 from .samples import Sample, arrays, published, rounded, store
-from .scan import Scan, regridded
+from .scan import Scan
+from .slices import in_slices
 from .sources import Volume, read_volumes, safe_name
 from .templates import Templates
 from .tools import TOOLS, with_tool
@@ -42,15 +43,6 @@ TOOL_VALUES = (-1.0, 50.0)
 ROUNDED_SHARE = 0.8
 TOOLS_SEED = 1_000_000
 SLICES_SEED = 2_000_000
-THICK_MM = 2.9
-"""Slices from here on are thick."""
-SLICE_MM = (3.0, 6.5)
-NOISIEST_SLICE = 0.04
-"""Most noise that a slice has of its own, of the scan's scale."""
-SLICE_AXES = (0.15, 0.15, 0.7)
-"""How often slices are sagittal, coronal and axial."""
-MEASURED_SHARE = 0.75
-"""Slices that are measured one by one: noise of their own on each, and often a gap between."""
 TRIES = 5
 """Draws for a pair: some tools do not meet some heads."""
 
@@ -104,31 +96,6 @@ def after_tools(
             after = replace(after, quality=scan.quality * TOOL_QUALITY)
             before = Sample(start, "intact", "none", False)
             yield f"{ending}_{tool}", [before, Sample(after, f"{tool}-tool", "tool", True)]
-
-
-def in_slices(rng: np.random.Generator, scan: Scan) -> Scan:
-    """Gives a scan in thick slices: those it has, or means over slabs of 3 to 6.5 mm of it.
-
-    A slice is as thick as they are apart, or thinner, a gap between. Averaged noise is gone, and so
-    is its distribution in the air, unless the slices are measured one by one.
-    """
-    if scan.spacing.max() >= THICK_MM:
-        return scan
-    axis = int(rng.choice(3, p=SLICE_AXES))
-    old, apart = scan.spacing[axis], rng.uniform(*SLICE_MM)
-    count = int(scan.shape[axis] * old / apart)
-    thick = apart * rng.uniform(0.7, 1.0)
-    starts = (np.arange(scan.shape[axis]) - scan.shape[axis] / 2) * old
-    middles = (np.arange(count) - (count - 1) / 2) * apart
-    first, last = middles[:, None] - thick / 2, middles[:, None] + thick / 2
-    shares = np.clip(np.minimum(starts + old, last) - np.maximum(starts, first), 0.0, None)
-    shares = (shares / shares.sum(1, keepdims=True)).astype(np.float32)
-    spacing = scan.spacing.copy()
-    spacing[axis] = apart
-    out = regridded(scan, spacing, {axis: shares})
-    if scan.ct or scan.background == "zeroed" or rng.random() > MEASURED_SHARE:
-        return out
-    return scenes.noisy(rng, out, NOISIEST_SLICE)
 
 
 def pair(scan: Scan, templates: Templates, rng: np.random.Generator) -> list[Sample]:

@@ -45,6 +45,7 @@ from .channels import channels
 from .painting import paint
 from .recast import recastable, seen_as_mr
 from .scan import Scan, padding_left_free, resampled
+from .slices import in_slices
 from .sources import (
     LabelMap,
     Volume,
@@ -77,6 +78,8 @@ BENT_SHARE = 0.25
 """Real scans that are bent into another shape."""
 INTERPOLATED_SHARE = 0.15
 """MR scans on finer voxels than were measured."""
+PAINTED_SLICES_SHARE = 0.25
+"""Painted heads in thick slices."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,7 @@ def scanned_mr(rng: np.random.Generator, scan: Scan, stripped: bool) -> Scan:
     for step, probability in steps:
         if chance(rng, probability):
             scan = step(rng, scan)
+    scan = in_slices(rng, scan) if chance(rng, PAINTED_SLICES_SHARE) else scan
     scan = other_air(rng, scan, ZEROED_SHARE, 0.12)
     scan = scenes.quantised(rng, scan) if chance(rng, 0.85) else scan
     return scenes.turned_frame(rng, scan) if chance(rng, 0.06) else scan
@@ -263,6 +267,7 @@ def scanned_ct(rng: np.random.Generator, scan: Scan) -> Scan:
     for step, probability in steps:
         if chance(rng, probability):
             scan = step(rng, scan)
+    scan = in_slices(rng, scan) if chance(rng, PAINTED_SLICES_SHARE) else scan
     scan = other_air(rng, scan, 0.3, 0.08)
     return scenes.round_field(rng, scan) if chance(rng, 0.15) else scan
 
