@@ -11,7 +11,7 @@ use super::air_noise::AirNoise;
 use super::blocks::snap_to_blocks;
 use super::components::{Components, Connectivity};
 use super::packed_mask::PackedMask;
-use super::rough_area::{Rough, crowded_in, holds_ball, leave_unlikely};
+use super::rough_area::{Rough, crowded_in, holds_ball, leave_unlikely, surest};
 use super::tissue_noise::snap_to_smooth;
 use crate::volume::coarse_grid::CoarseField;
 use crate::volume::{Geometry, Image, Mask, Samples};
@@ -133,7 +133,9 @@ pub fn snap(
     let fill = constant.as_ref().and_then(|constant| {
         let whole = solid(constant, &image.geometry, WHOLE_SHARE);
         let begins = painted || rough.begins_with(constant);
-        (begins && is_massive(constant, &whole, &rough.core)).then_some((constant, whole))
+        let surest = surest(image, logits, threshold);
+        let massive = is_massive(constant, &whole, [&surest, &rough.core]);
+        (begins && massive).then_some((constant, whole))
     });
     let area = match fill {
         Some((constant, whole)) => filled(image, logits, &rough, (constant, whole), painted, rule),
@@ -194,13 +196,19 @@ fn filled(
     area
 }
 
-/// Of a fill's voxels in the core at least this share is constant all around.
-const MASSIVE_SHARE: f64 = 0.05;
+/// Of a fill's voxels where an area is surest at least this share is constant all around.
+const MASSIVE_SHARE: f64 = 0.2;
 
-/// Whether the voxels of a value lie in masses in an area's core, not among others as in noise. `whole`: those
-/// that are constant all around.
-fn is_massive(constant: &PackedMask, whole: &PackedMask, core: &PackedMask) -> bool {
-    whole.count_shared(core) as f64 >= MASSIVE_SHARE * constant.count_shared(core) as f64
+/// Whether the voxels of a value lie in masses, not among others as in noise. `whole`: those that are constant all
+/// around; `parts`: where to look, in the next one if there are none in the first. Where an area is surest comes
+/// before its core: beside noise that was put there, a scanner's own zeros may be in the core too.
+fn is_massive(constant: &PackedMask, whole: &PackedMask, parts: [&PackedMask; 2]) -> bool {
+    let counts = parts.map(|part| (part.count_shared(constant), part.count_shared(whole)));
+    let (all, whole) = match counts {
+        [(0, _), core] => core,
+        [surest, _] => surest,
+    };
+    whole as f64 >= MASSIVE_SHARE * all as f64
 }
 
 /// The area where it holds no fill. `constant`: the value that is the commonest in it, which tells nothing of

@@ -210,14 +210,21 @@ pub fn rough_area(image: &Image, logits: &CoarseField, threshold: f32) -> Packed
 /// The logit from which a voxel is the core of an area: the median of the cells above `threshold`,
 /// at most [`SURE`]. A network is not sure of everything that it finds.
 fn core_level(logits: &CoarseField, threshold: f32) -> f32 {
+    level_of(logits, threshold, 0.5).map_or(SURE, |median| median.min(SURE))
+}
+
+/// The surest quarter of an area.
+pub fn surest(image: &Image, logits: &CoarseField, threshold: f32) -> PackedMask {
+    let level = level_of(logits, threshold, 0.75).unwrap_or(SURE);
+    rough_area(image, logits, level)
+}
+
+/// The logit below which this share of the cells above `threshold` lies; `None` where there are none.
+fn level_of(logits: &CoarseField, threshold: f32, share: f64) -> Option<f32> {
     let above = logits.values.iter().copied().filter(|&l| l > threshold);
     let mut above: Vec<f32> = above.collect();
-    if above.is_empty() {
-        return SURE;
-    }
-    let middle = above.len() / 2;
-    let (_, median, _) = above.select_nth_unstable_by(middle, f32::total_cmp);
-    median.min(SURE)
+    let n = (share * above.len() as f64) as usize;
+    (n < above.len()).then(|| *above.select_nth_unstable_by(n, f32::total_cmp).1)
 }
 
 #[cfg(test)]

@@ -108,6 +108,34 @@ fn a_gap_in_a_body_is_seen_on_finer_cells_alone() {
 }
 
 #[test]
+fn what_is_narrower_than_the_closing_belongs_to_the_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let scan = folder.path().join("scan.nii");
+    let output = folder.path().join("foreground.nii");
+    // Gaps of 3 voxels of 1 mm, of tissue 500 above the air.
+    let in_gap = |air: f32, closing_mm: f64| {
+        let gap = 30..33_usize;
+        Phantom::new([60, 40, 50], PLAIN, |[i, j, _]| {
+            let empty = i < 25 || j < 10 || gap.contains(&i);
+            if empty { air } else { air + 500.0 }
+        })
+        .write(&scan);
+        let model = with("refined-foreground", folder.path(), |card| {
+            card["refinement"]["modalities"] = vec!["mr", "ct"].into();
+            card["boundary"]["closing_mm"] = closing_mm.into();
+        });
+        found("segment-foreground", &scan, &model, &output);
+        let mask = volume::read_mask(&output).unwrap();
+        let [ni, nj, nk] = mask.geometry.shape;
+        mask.voxels[gap.start + 1 + ni * (nj / 2 + nj * (nk / 2))]
+    };
+    assert_eq!(in_gap(0.0, 1.0), 0);
+    assert_eq!(in_gap(0.0, 2.0), 1);
+    // Of a CT it is not asked.
+    assert_eq!(in_gap(-1000.0, 2.0), 0);
+}
+
+#[test]
 fn a_refinement_that_does_not_fit_its_network_is_refused() {
     type Change = (fn(&mut serde_json::Value), &'static str);
     let changes: [Change; 11] = [

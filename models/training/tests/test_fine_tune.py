@@ -60,3 +60,30 @@ def test_a_mask_on_another_grid_is_refused(tmp_path):
     nibabel.save(wrong, masks / "0.nii.gz")
     with pytest.raises(ValueError, match="not on the grid"):
         fine_tune.read_annotated(scans / "0.nii.gz", masks / "0.nii.gz", "foreground")
+
+
+def test_an_area_is_learnt_and_its_scans_are_judged(tmp_path, monkeypatch, capsys):
+    scans, masks = site(tmp_path, 3)
+    # Of two of them the block's upper half is blanked, one is as it was.
+    for n in range(3):
+        scan, mask = (nibabel.load(folder / f"{n}.nii.gz") for folder in (scans, masks))
+        values, area = np.asarray(scan.dataobj).copy(), np.asarray(mask.dataobj) * (n > 0)
+        values[area > 0] = 0
+        nibabel.save(nibabel.Nifti1Image(values, scan.affine), scans / f"{n}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(area, mask.affine), masks / f"{n}.nii.gz")
+    run(
+        monkeypatch,
+        *("--data", scans, "--references", masks, "--models", MODELS, "--task", "area"),
+        *("--output", tmp_path / "out", "--steps", 240, "--threads", 1),
+    )
+    printed = capsys.readouterr().out
+    assert "3 scans to learn from, 0 kept aside" in printed
+    words = next(line for line in printed.splitlines() if "learnt from:" in line).split()
+    assert float(words[6]) > float(words[4])
+    folder = tmp_path / "out/anonymization-area"
+    card = json.loads((folder / "card.json").read_text())
+    shipped = json.loads((MODELS / "anonymization-area/card.json").read_text())
+    assert card["area"] == shipped["area"] and card["evaluation"] == []
+    assert (folder / "refinement.onnx").exists()
+    annotated = fine_tune.read_annotated(scans / "0.nii.gz", masks / "0.nii.gz", "area")
+    assert not annotated.altered and annotated.area_known

@@ -93,7 +93,7 @@ SNAP = {
     "minimum_piece_ml": 0.5,
 }
 GATE = {
-    "altered_threshold": 2.0,
+    "altered_threshold": 2.2,
     "mask_threshold": 0.0,
     "minimum_ml": 1.0,
     "snap": SNAP,

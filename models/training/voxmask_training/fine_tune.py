@@ -32,7 +32,7 @@ from .cards import refined_as
 from .channels import channels, read_canonical, spacing_of
 from .export import TOLERANCE, export_head, write_card
 from .losses import patch_losses
-from .network import AREA, FOREGROUND, IN_VIEW, Network
+from .network import AREA, FOREGROUND, IN_VIEW, Network, mixed_precision
 from .patches import Patch, Sample, cells_of, read_sample, whole_patch
 from .variation import draw_patch
 from .watch import dice
@@ -72,8 +72,9 @@ class Tuning:
             group["lr"] = rate
         total = 0.0
         for patch in patches:
-            logits, altered = self.network(patch.channels)
-            losses = patch_losses(logits, altered, patch)
+            with mixed_precision(patch.channels.device.type):
+                logits, altered = self.network(patch.channels)
+            losses = patch_losses(logits.float(), altered.float(), patch)
             kept = [loss for name, (loss, _) in losses.items() if name in names]
             loss = torch.stack(kept).sum() / len(patches)
             loss.backward()

@@ -75,11 +75,12 @@ class Trial:
         path.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
     def value(self, name: str) -> float:
-        """Reads one parameter; a whole number stays one."""
-        place: object = self.parameters()
-        for part in name.split("."):
-            place = place[part]
-        return place
+        """Reads one parameter; a whole number stays one, and what a card lacks is 0."""
+        *groups, last = name.split(".")
+        place = self.parameters()
+        for group in groups:
+            place = place[group]
+        return place.get(last, 0.0)
 
 
 def descend(

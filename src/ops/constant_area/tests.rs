@@ -330,6 +330,32 @@ fn noise_in_constant_air_was_put_there() {
 }
 
 #[test]
+fn zeros_of_a_scanner_beside_a_strip_of_noise_fill_nothing() {
+    // Most of the noise that was put there is zero, all of the air before it, but not what is farther off.
+    let strip = |n: usize| (26..40).contains(&(n % SHAPE[0]));
+    let image = head(|n, value| match n % SHAPE[0] {
+        8..26 => 0,
+        _ if strip(n) && noise(n) < 7 => 0,
+        _ => value,
+    });
+    // The network is sure of the strip, less so of the air before it.
+    let mut logits = logits(&image, 10.0);
+    let mi = logits.grid.shape[0];
+    for (n, logit) in logits.values.iter_mut().enumerate() {
+        *logit = logit.min(4.0 * (44.0 - (n % mi) as f32 * 4.0 - 1.5));
+    }
+    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
+    let strip: Vec<u8> = found
+        .voxels
+        .iter()
+        .enumerate()
+        .filter_map(|(n, &voxel)| strip(n).then_some(voxel))
+        .collect();
+    let kept = strip.iter().filter(|voxel| **voxel != 0).count();
+    assert!(kept > strip.len() * 9 / 10, "{kept} of {}", strip.len());
+}
+
+#[test]
 fn a_thin_blurred_strip_keeps_its_bright_part() {
     // From 30 to 46 mm along i nothing is noisy; its bright part is too thin for a large ball.
     let image = head(|n, value| match n % SHAPE[0] {
