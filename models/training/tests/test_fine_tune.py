@@ -71,6 +71,7 @@ def test_an_area_is_learnt_and_its_scans_are_judged(tmp_path, monkeypatch, capsy
         values[area > 0] = 0
         nibabel.save(nibabel.Nifti1Image(values, scan.affine), scans / f"{n}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(area, mask.affine), masks / f"{n}.nii.gz")
+    monkeypatch.setattr(fine_tune, "WINDOW", (16, 32, 32))
     run(
         monkeypatch,
         *("--data", scans, "--references", masks, "--models", MODELS, "--task", "area"),
