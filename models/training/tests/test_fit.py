@@ -6,13 +6,23 @@ from types import SimpleNamespace
 import nibabel
 import numpy as np
 
-from voxmask_training.fit import Trial, fit_temperature, highest_of_best
+from voxmask_training.fit import Trial, descend, fit_temperature, highest_of_best
 
 
 def test_the_highest_of_equally_good_thresholds_is_kept():
     scores = {-1.0: 0.7, 0.0: 0.8, 1.0: 0.9, 2.0: 0.9, 3.0: 0.9, 4.0: 0.9, 5.0: 0.9, 6.0: 0.6}
     assert highest_of_best(scores) == 5.0
     assert highest_of_best({0.0: 0.5, 1.0: 0.6, 2.0: 0.1}) == 1.0
+
+
+def test_what_a_card_lacks_is_zero_and_can_be_fitted(tmp_path):
+    (tmp_path / "card.json").write_text(json.dumps({"boundary": {"skin": {"level": 0.3}}}))
+    trial = Trial(tmp_path, "boundary")
+    assert trial.value("closing_mm") == 0.0 and trial.value("skin.level") == 0.3
+    candidates = {"closing_mm": (0.0, 1.5), "skin.level": (0.2, 0.3)}
+    best = descend(trial, candidates, lambda: 1.0 - abs(trial.value("closing_mm") - 1.5), 0.01)
+    assert best == 1.0
+    assert trial.parameters() == {"skin": {"level": 0.3}, "closing_mm": 1.5}
 
 
 def test_the_temperature_undoes_overconfidence_and_leaves_out_what_is_certain(tmp_path):

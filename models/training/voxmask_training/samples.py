@@ -45,7 +45,7 @@ from .channels import channels
 from .painting import paint
 from .recast import recastable, seen_as_mr
 from .scan import Scan, padding_left_free, resampled
-from .slices import in_slices
+from .slices import in_slices, thick_slices
 from .sources import (
     LabelMap,
     Volume,
@@ -312,7 +312,7 @@ def framed(rng: np.random.Generator, volume: Volume) -> Scan:
         scan = resampled(scan, scan.spacing * factor, smooth=False)
     scan = bent(rng, scan) if chance(rng, BENT_SHARE) else scan
     if scan.spacing.max() < 2.6 and chance(rng, 0.2 if "head" in volume.region else 0.35):
-        scan = scenes.thick_slices(rng, scan)
+        scan = thick_slices(rng, scan)
     return scan
 
 

@@ -410,17 +410,6 @@ def smaller_view(rng: np.random.Generator, scan: Scan, least_mm: float = 60.0) -
     return cropped(scan, low, high)
 
 
-def thick_slices(rng: np.random.Generator, scan: Scan) -> Scan:
-    """Averaged to 3 to 7 mm along one axis; a body to 9 mm, in coronal slices more often."""
-    head = "head" in scan.region
-    axis = int(rng.choice(3, p=[0.2, 0.2, 0.6] if head else [0.15, 0.45, 0.4]))
-    spacing = scan.spacing.copy()
-    spacing[axis] = max(spacing[axis], rng.uniform(3, 7 if head else 9))
-    if scan.shape[axis] * scan.spacing[axis] < 4 * spacing[axis]:
-        return scan
-    return resampled(scan, spacing)
-
-
 def interpolated(rng: np.random.Generator, scan: Scan) -> Scan:
     """On finer voxels than were measured: along the two finest axes the outer part of k-space is
     empty, as where a scanner fills it with zeros. All of such a scan is smooth.
