@@ -11,6 +11,7 @@ pub mod constant_area;
 pub mod covering;
 pub mod distance;
 pub mod extent;
+pub mod fill;
 pub mod half;
 pub mod interpolate;
 pub mod morphology;
@@ -21,6 +22,7 @@ pub mod resize;
 pub mod rim;
 pub mod rough_area;
 pub mod skin;
+mod soft_edge;
 pub mod surface;
 mod tissue_noise;
 

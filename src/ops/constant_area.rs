@@ -3,18 +3,20 @@
 //! A network finds an area to a few millimetres; a tool that blanked it left exactly one value there,
 //! which noise, even of air, does not. So the area's edge is where the constant ends. Where nothing was
 //! blanked, and beside it, noise tells what was altered ([`super::air_noise`], [`super::tissue_noise`]), and so do
-//! blocks of pixels ([`super::blocks`]).
+//! blocks of pixels ([`super::blocks`]). A fill may fade into tissue ([`super::soft_edge`]).
 
 use serde::{Deserialize, Serialize};
 
 use super::air_noise::AirNoise;
 use super::blocks::snap_to_blocks;
 use super::components::{Components, Connectivity};
+use super::fill::fill_of;
 use super::packed_mask::PackedMask;
-use super::rough_area::{Rough, crowded_in, holds_ball, leave_unlikely, surest};
+use super::rough_area::{Rough, crowded_in, dilated, holds_ball, leave_unlikely, surest};
+use super::soft_edge::soft_edge_mm;
 use super::tissue_noise::snap_to_smooth;
 use crate::volume::coarse_grid::CoarseField;
-use crate::volume::{Geometry, Image, Mask, Samples};
+use crate::volume::{Geometry, Image, Mask};
 
 /// How the area is snapped to constant voxels.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -34,133 +36,126 @@ pub struct Snap {
     pub minimum_piece_ml: f64,
 }
 
-/// The value that a rough area mostly holds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Fill {
-    /// The value.
-    pub value: f32,
-    /// Share of the rough area that holds it.
-    pub share: f64,
-    /// Share that holds the next commonest value.
-    pub next_share: f64,
-}
-
-/// Beside a fill no other value is common: it has less than this times the fill's share. Faint noise,
-/// blurred and rounded, holds one value often and the next nearly as often.
-const MOST_NEXT: f64 = 0.3;
-
-/// The commonest value in a mask, `None` for an empty one.
-pub fn fill_of(image: &Image, mask: &PackedMask) -> Option<Fill> {
-    let inside = || mask.places();
-    match &image.samples {
-        Samples::I16(scaled) => {
-            let found = commonest(inside().map(|n| scaled.stored[n]))?;
-            Some(found.fill(|stored| scaled.real(stored)))
-        }
-        Samples::U16(scaled) => {
-            let found = commonest(inside().map(|n| scaled.stored[n]))?;
-            Some(found.fill(|stored| scaled.real(stored)))
-        }
-        Samples::F32(values) => {
-            // Bits, so that values can be counted; -0 and 0 are one value.
-            let found = commonest(inside().map(|n| (values[n] + 0.0).to_bits()))?;
-            Some(found.fill(f32::from_bits))
-        }
-    }
-}
-
-/// The commonest of some values (the smallest of several), its share and that of the next.
-struct Commonest<T> {
-    value: T,
-    share: f64,
-    next_share: f64,
-}
-
-impl<T> Commonest<T> {
-    fn fill(self, real: impl Fn(T) -> f32) -> Fill {
-        Fill {
-            value: real(self.value),
-            share: self.share,
-            next_share: self.next_share,
-        }
-    }
-}
-
-fn commonest<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<Commonest<T>> {
-    let mut sorted: Vec<T> = values.collect();
-    sorted.sort_unstable();
-    let total = sorted.len() as f64;
-    let mut longest: Option<(usize, T)> = None;
-    let mut next = 0;
-    for same in sorted.chunk_by(|a, b| a == b) {
-        match longest {
-            Some((length, _)) if same.len() <= length => next = next.max(same.len()),
-            _ => {
-                next = longest.map_or(0, |(length, _)| length);
-                longest = Some((same.len(), same[0]));
-            }
-        }
-    }
-    longest.map(|(length, value)| Commonest {
-        value,
-        share: length as f64 / total,
-        next_share: next as f64 / total,
-    })
+/// Values that tell air from tissue.
+#[derive(Clone, Copy, Debug)]
+pub struct Levels {
+    /// Voxels below are as dark as air.
+    pub air_below: f32,
+    /// Tissue lies above, if that is known, as in CT; what is below is not all air.
+    pub tissue_above: Option<f32>,
 }
 
 /// The area above a logit of `threshold`: snapped to the constant fill that it mostly holds; else, and
 /// beside it, as rough as the logits are, but for noise that tells more (see [`super::air_noise`]), for blocks of pixels
 /// ([`super::blocks`]) or where a blur ends ([`super::tissue_noise`]), for unlikely pieces of what seems painted, and for
 /// what a scanner left empty in air.
-/// Voxels below `air_below` are as dark as air.
 pub fn snap(
     image: &Image,
     logits: &CoarseField,
     threshold: f32,
-    air_below: f32,
+    levels: Levels,
     rule: &Snap,
 ) -> Mask {
+    let air_below = levels.air_below;
     let rough = Rough::of(image, logits, threshold, rule.probability, air_below);
-    // What the fill is, the core says: at its edge a rough area holds what was not altered.
-    let fill = fill_of(image, &rough.core).or_else(|| fill_of(image, &rough.area));
-    let fill = fill.filter(|fill| {
-        fill.share >= rule.constant_share && fill.next_share <= MOST_NEXT * fill.share
-    });
-    let constant = fill.map(|fill| equal_to(image, fill.value));
-    let painted = is_painted(image, &rough.core, constant.as_ref(), air_below, rule);
+    let surest = surest(image, logits, threshold);
+    let parts = [&surest, &rough.core];
+    let (constant, other) = constants(image, &rough, parts, rule).unzip();
+    let other = other.flatten().map(|other: Constant| other.voxels);
+    let voxels = constant.as_ref().map(|constant| &constant.voxels);
+    let painted = is_painted(
+        image,
+        &rough.core,
+        [voxels, other.as_ref()],
+        air_below,
+        rule,
+    );
     // Zeros that the scanner left before noise, or before what was blurred, fill nothing, nor do those of
     // the noise itself.
-    let fill = constant.as_ref().and_then(|constant| {
-        let whole = solid(constant, &image.geometry, WHOLE_SHARE);
-        let begins = painted || rough.begins_with(constant);
-        let surest = surest(image, logits, threshold);
-        let massive = is_massive(constant, &whole, [&surest, &rough.core]);
-        (begins && massive).then_some((constant, whole))
-    });
-    let area = match fill {
-        Some((constant, whole)) => filled(image, logits, &rough, (constant, whole), painted, rule),
-        None => unfilled(image, logits, &rough, (constant.as_ref(), painted)),
+    let fills = |constant: &&Constant| {
+        let begins = painted || rough.begins_with(&constant.voxels, other.as_ref());
+        begins && constant.is_massive
+    };
+    let area = match constant.as_ref().filter(fills) {
+        Some(fill) if painted => painted_and_filled(image, logits, &rough, fill, rule),
+        Some(fill) => filled(image, &rough, fill, levels, rule),
+        None => unfilled(image, logits, &rough, (voxels, painted)),
     };
     // Together they take as much as the area does at a byte a voxel.
-    drop((rough, constant));
+    drop((rough, constant, other, surest));
     area.unpacked(&image.geometry)
 }
 
-/// The area where it holds a fill. `constant`: the voxels of its value, and those that are constant all around;
-/// `painted`: something bright in it is not constant and too large for a strip.
-fn filled(
+/// A value that an area holds often.
+struct Constant {
+    value: f32,
+    /// The voxels that hold it.
+    voxels: PackedMask,
+    /// Those of them that are constant all around.
+    whole: PackedMask,
+    /// Whether its voxels in the area lie in masses, not among others as in noise.
+    is_massive: bool,
+}
+
+impl Constant {
+    /// `parts`: as of [`is_massive`].
+    fn of(image: &Image, value: f32, parts: [&PackedMask; 2]) -> Self {
+        let voxels = equal_to(image, value);
+        let whole = solid(&voxels, &image.geometry, WHOLE_SHARE);
+        Self {
+            value,
+            is_massive: is_massive(&voxels, &whole, parts),
+            voxels,
+            whole,
+        }
+    }
+
+    /// Share of its voxels that lie away from an area.
+    fn away(&self, rough: &Rough) -> f64 {
+        1.0 - self.voxels.count_shared(&rough.near) as f64 / self.voxels.count() as f64
+    }
+}
+
+/// The value that an area mostly holds, and another one that lies there in masses too. Of two that are both common, as a
+/// fill and the constant air before it may be, the first is the one that there is less of away from the area.
+fn constants(
     image: &Image,
-    logits: &CoarseField,
     rough: &Rough,
-    (constant, whole): (&PackedMask, PackedMask),
-    painted: bool,
+    parts: [&PackedMask; 2],
     rule: &Snap,
-) -> PackedMask {
-    let cut_off = noise_is_cut_off(constant, &whole, &rough.near);
-    let solid = if cut_off {
-        whole
+) -> Option<(Constant, Option<Constant>)> {
+    // What the fill is, the core says: at its edge a rough area holds what was not altered.
+    let fill = fill_of(image, &rough.core).or_else(|| fill_of(image, &rough.area))?;
+    if fill.share < rule.constant_share {
+        return None;
+    }
+    let first = Constant::of(image, fill.value, parts);
+    let next = fill.has_other(image);
+    let next = next.then(|| Constant::of(image, fill.next, parts));
+    let next = next.filter(|next| next.is_massive);
+    if fill.is_alone() {
+        return Some((first, next));
+    }
+    let next = next.filter(|_| first.is_massive)?;
+    Some(if first.away(rough) <= next.away(rough) {
+        (first, Some(next))
     } else {
-        solid(constant, &image.geometry, SOLID_SHARE)
+        (next, Some(first))
+    })
+}
+
+/// The voxels of a fill that belong to an area.
+fn fill_in(
+    image: &Image,
+    rough: &Rough,
+    fill: &Constant,
+    (painted, rule): (bool, &Snap),
+) -> (PackedMask, PackedMask) {
+    let cut_off = noise_is_cut_off(&fill.voxels, &fill.whole, &rough.near);
+    let solid = if cut_off {
+        fill.whole.clone()
+    } else {
+        solid(&fill.voxels, &image.geometry, SOLID_SHARE)
     };
     let mut pieces = Pieces::of(&solid, &rough.area, &rough.near);
     // A painted area keeps all of them: without them it had holes.
@@ -170,21 +165,19 @@ fn filled(
     let mut area = pieces.of_area(rule, image.geometry.voxel_ml());
     drop(pieces);
     rough.leave_air_alone(&mut area);
-    area = regrown(&area, constant);
-    let is_still = rough.air_around_is(constant);
-    if painted {
-        let outside = |[area, constant]: [u64; 2]| area & !constant;
-        let mut beside = PackedMask::combined([&rough.area, constant], outside);
-        leave_unlikely(image, logits, &rough.core, &mut beside);
-        let of_blocks = snap_to_blocks(image, rough, Some(constant), &mut beside);
-        area = PackedMask::combined([&area, &beside], |[area, beside]| area | beside);
-        if !of_blocks {
-            snap_to_smooth(image, rough, Some(constant), &mut area);
-        }
-        if !is_still {
-            leave_noise(image, rough, &mut area);
-        }
-    } else if is_still {
+    (regrown(&area, &fill.voxels), solid)
+}
+
+/// The area where it holds a fill alone.
+fn filled(
+    image: &Image,
+    rough: &Rough,
+    fill: &Constant,
+    levels: Levels,
+    rule: &Snap,
+) -> PackedMask {
+    let (mut area, solid) = fill_in(image, rough, fill, (false, rule));
+    if rough.air_around_is(&fill.voxels) {
         // Noise where the air around has none was put there.
         let noise = |[part, dark, solid]: [u64; 3]| part & dark & !solid;
         let within = |part| PackedMask::combined([part, &rough.dark, &solid], noise);
@@ -192,8 +185,58 @@ fn filled(
             let noise = within(&rough.area);
             area = PackedMask::combined([&area, &noise], |[area, noise]| area | noise);
         }
+    } else {
+        // Before a scanner's own constant air skin rises as softly as at a soft edge.
+        soften(image, rough, fill, levels, &mut area);
     }
     area
+}
+
+/// The area where something bright in it is not constant and too large for a strip, beside a fill.
+fn painted_and_filled(
+    image: &Image,
+    logits: &CoarseField,
+    rough: &Rough,
+    fill: &Constant,
+    rule: &Snap,
+) -> PackedMask {
+    let (mut area, _) = fill_in(image, rough, fill, (true, rule));
+    let constant = &fill.voxels;
+    let outside = |[area, constant]: [u64; 2]| area & !constant;
+    let mut beside = PackedMask::combined([&rough.area, constant], outside);
+    leave_unlikely(image, logits, &rough.core, &mut beside);
+    let of_blocks = snap_to_blocks(image, rough, Some(constant), &mut beside);
+    area = PackedMask::combined([&area, &beside], |[area, beside]| area | beside);
+    if !of_blocks {
+        snap_to_smooth(image, rough, Some(constant), &mut area);
+    }
+    if !rough.air_around_is(constant) {
+        leave_noise(image, rough, &mut area);
+    }
+    area
+}
+
+/// Adds to an area that holds a fill the tissue that this fades into, where tissue tells.
+fn soften(image: &Image, rough: &Rough, fill: &Constant, levels: Levels, area: &mut PackedMask) {
+    // A fill as bright as tissue does not tell where it ends.
+    let Some(tissue_above) = levels
+        .tissue_above
+        .filter(|_| fill.value < levels.air_below)
+    else {
+        return;
+    };
+    let value = fill.value;
+    let fill = PackedMask::combined([area, &fill.voxels], |[area, fill]| area & fill);
+    let Some(bounds) = fill.bounds() else {
+        return;
+    };
+    if let Some(reach) = soft_edge_mm(image, &fill, value, tissue_above) {
+        let bounds = image.geometry.grown(&bounds, reach);
+        let faded = dilated(&fill, &image.geometry, &bounds, reach);
+        let bright = PackedMask::of_image(image, |value| value >= levels.air_below);
+        let with_faded = |[area, faded, bright, near]: [u64; 4]| area | faded & bright & near;
+        *area = PackedMask::combined([area, &faded, &bright, &rough.near], with_faded);
+    }
 }
 
 /// Of a fill's voxels where an area is surest at least this share is constant all around.
@@ -253,13 +296,13 @@ fn leave_noise(image: &Image, rough: &Rough, area: &mut PackedMask) {
 fn is_painted(
     image: &Image,
     core: &PackedMask,
-    constant: Option<&PackedMask>,
+    constants: [Option<&PackedMask>; 2],
     air_below: f32,
     rule: &Snap,
 ) -> bool {
     let bright = PackedMask::of_image(image, |value| value >= air_below);
     let bright = PackedMask::combined([core, &bright], |[core, bright]| core & bright);
-    let bright = bright.without(constant);
+    let bright = constants.into_iter().fold(bright, PackedMask::without);
     holds_ball(&bright, &image.geometry, rule.mixed_radius_mm)
 }
 

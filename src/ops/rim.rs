@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::constant_area::fill_of;
+use super::fill::fill_of;
 use super::morphology::dilate;
 use super::packed_mask::PackedMask;
 use crate::volume::{Image, Mask};

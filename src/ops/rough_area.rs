@@ -76,24 +76,24 @@ impl Rough {
     }
 
     /// Whether the core's dark voxels next to tissue lie in a mask nearly as often as all of them: a fill
-    /// begins where tissue ends.
-    pub fn begins_with(&self, mask: &PackedMask) -> bool {
+    /// begins where tissue ends. What is `beside` is left out of account: another constant.
+    pub fn begins_with(&self, mask: &PackedMask, beside: Option<&PackedMask>) -> bool {
         let Some(bounds) = self.core.bounds() else {
             return true;
         };
         let bounds = self.geometry.grown(&bounds, BESIDE_MM);
         let tissue = |[near, dark]: [u64; 2]| near & !dark;
         let tissue = PackedMask::combined([&self.near, &self.dark], tissue);
-        let beside = dilated(&tissue, &self.geometry, &bounds, BESIDE_MM);
+        let next = dilated(&tissue, &self.geometry, &bounds, BESIDE_MM);
         let wanted = |[core, dark]: [u64; 2]| core & dark;
-        let all = PackedMask::combined([&self.core, &self.dark], wanted);
-        let beside = PackedMask::combined([&all, &beside], |[all, beside]| all & beside);
+        let all = PackedMask::combined([&self.core, &self.dark], wanted).without(beside);
+        let next = PackedMask::combined([&all, &next], |[all, next]| all & next);
         let share = |wanted: &PackedMask| {
             let count = wanted.count();
             (count > 0).then(|| wanted.count_shared(mask) as f64 / count as f64)
         };
-        match (share(&beside), share(&all)) {
-            (Some(beside), Some(all)) => beside >= AS_OFTEN * all,
+        match (share(&next), share(&all)) {
+            (Some(next), Some(all)) => next >= AS_OFTEN * all,
             _ => true,
         }
     }

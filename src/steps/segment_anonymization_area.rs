@@ -20,7 +20,7 @@ use crate::network::card::Area;
 use crate::network::mask::{Choice, MaskNetwork};
 use crate::network::windows::{LabelNetwork, Mirroring};
 use crate::network::{Modality, Network, NetworkUsed, Prediction, Shipped};
-use crate::ops::constant_area::snap;
+use crate::ops::constant_area::{Levels, snap};
 use crate::ops::extent::Extent;
 use crate::picture;
 use crate::step::{Context, FileArgument, FileKind, Step};
@@ -392,8 +392,12 @@ impl Altered {
         }
         let logits = self.logits();
         let threshold = self.threshold_of(logits);
-        let air_below = self.prediction.normalization.value_of(DARK);
-        let area = snap(image, logits, threshold, air_below, &self.area.snap);
+        let normalization = &self.prediction.normalization;
+        let levels = Levels {
+            air_below: normalization.value_of(DARK),
+            tissue_above: (normalization.modality == Modality::Ct).then_some(TISSUE_ABOVE_HU),
+        };
+        let area = snap(image, logits, threshold, levels, &self.area.snap);
         let voxels = area.voxels.iter().filter(|v| **v != 0).count();
         if (voxels as f64) * area.geometry.voxel_ml() < self.area.minimum_ml {
             return empty();
@@ -412,3 +416,6 @@ impl Altered {
 
 /// Cells and voxels darker than this (normalised intensity) are taken for air.
 const DARK: f32 = 0.1;
+
+/// Of the body all but lungs and gas lies above; fat at -100 HU.
+const TISSUE_ABOVE_HU: f32 = -300.0;

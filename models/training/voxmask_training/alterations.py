@@ -22,17 +22,17 @@ from .templates import Field, Templates
 Level = Callable[[np.ndarray], np.ndarray]  # MNI points [3, ...] in mm -> mm, > 0 inside
 
 METHODS = {
-    "brain-box": 0.10,
+    "brain-box": 0.13,
     "face-wedge": 0.12,
-    "face-teeth-ears": 0.09,
-    "shell-211": 0.09,
-    "shell-212": 0.10,
+    "face-teeth-ears": 0.12,
+    "shell-211": 0.10,
+    "shell-212": 0.11,
     "plane": 0.09,
-    "planes": 0.07,
-    "box": 0.07,
-    "strip": 0.20,
-    "outside-brain": 0.03,
-    "warp": 0.04,
+    "planes": 0.06,
+    "box": 0.05,
+    "strip": 0.17,
+    "outside-brain": 0.02,
+    "warp": 0.03,
 }
 HIDING = ("zero", "constant", "minimum", "air-noise", "noise")
 
@@ -214,7 +214,7 @@ def draw_fill(rng: np.random.Generator, method: str, ct: bool) -> str:
         "pixels",
         "surroundings",
     ]
-    weights = [0.33, 0.05, 0.05, 0.08, 0.11, 0.22, 0.12, 0.04]
+    weights = [0.28, 0.04, 0.05, 0.07, 0.08, 0.32, 0.12, 0.04]
     if method == "strip":
         weights = [0.22, 0.05, 0.04, 0.35, 0.12, 0.13, 0.05, 0.04]
     return str(rng.choice(names, p=weights))

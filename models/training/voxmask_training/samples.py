@@ -3,7 +3,7 @@
     python -m voxmask_training.samples --data DIR [--work DIR] --seed 1 --count 2000
 
 Nearly half are heads that a tool altered (a fifth of them by a real program when `tool_runs`
-has been run, the others simulated, on real heads and painted label maps, a third of them CT),
+has been run, the others simulated, on real heads and painted label maps, nearly half of them CT),
 15 % intact, skull-stripped or cut heads, the others any other volume with a reference, or a CT of
 them as MR (`recast`). A sample lies in a folder of its subject,
 WORK/samples/SUBJECT/SEED_INDEX.npz, so that a fold leaves
@@ -66,7 +66,7 @@ keeps a mask near what was altered where all air is constant."""
 EVERYWHERE = ("brain-box", "outside-brain", "niimath-deface", "published")
 """Methods that blank air far from the head: had it been noise, it would belong to the area, and the
 scan would look the same."""
-CT_SHARE = 0.35
+CT_SHARE = 0.45
 RECAST_SHARE = 0.08
 """Samples that are a CT of a trunk as MR: of such, few MR scans are there."""
 RECAST_FACES_SHARE = 0.2

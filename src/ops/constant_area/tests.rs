@@ -1,10 +1,10 @@
 //! Areas with a constant fill, on a phantom of noise.
 
 use super::*;
-use crate::ops::phantom::{box_mask, grid, volume};
+use crate::ops::phantom::{box_mask, grid};
 use crate::ops::rough_area::{SURE, rough_area};
-use crate::volume::Scaled;
 use crate::volume::coarse_grid::CoarseGrid;
+use crate::volume::{Samples, Scaled};
 
 const SHAPE: [usize; 3] = [48, 40, 32];
 const RULE: Snap = Snap {
@@ -15,8 +15,16 @@ const RULE: Snap = Snap {
     minimum_piece_ml: 0.5,
 };
 
-/// Nothing is darker than this.
-const NO_AIR: f32 = 0.0;
+/// Nothing is as dark as air.
+const AIR_NOWHERE: Levels = air(0.0);
+
+/// What is darker is as dark as air.
+const fn air(air_below: f32) -> Levels {
+    Levels {
+        air_below,
+        tissue_above: None,
+    }
+}
 
 /// Noise from 1 to 8 (no zero by chance), the same every time.
 fn noise(n: usize) -> i16 {
@@ -85,7 +93,7 @@ fn a_rough_area_becomes_exactly_what_was_blanked() {
         let logits = logits(&image, from_mm);
         let rough = rough(&image, &logits);
         assert!(differing(&rough, &truth) > 1000);
-        let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
+        let found = snap(&image, &logits, 0.0, AIR_NOWHERE, &RULE);
         assert_eq!(differing(&found, &truth), 0, "{from_mm}");
     }
 }
@@ -97,7 +105,7 @@ fn of_constant_air_all_around_only_what_is_near_the_area_is_taken() {
     let below = box_mask(truth.geometry.clone(), [0, 0, 0], [30, 40, 12]);
     let image = scan(|n| truth.voxels[n] | below.voxels[n] != 0);
     let logits = logits(&image, 26.0);
-    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
+    let found = snap(&image, &logits, 0.0, AIR_NOWHERE, &RULE);
     for index in [[31, 6, 7], [47, 39, 7], [30, 20, 5]] {
         assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
     }
@@ -111,11 +119,11 @@ fn zeros_of_the_scanner_beside_a_fill_are_taken_where_they_are_near() {
     // Blanked from 36 mm on; zeros from 20 to 34 mm, of which the guess from 30 mm on covers a third.
     let truth = box_mask(grid(SHAPE, [1.0, 1.0, 2.0]), [36, 0, 0], [48, 40, 32]);
     let image = scan(|n| !matches!(n % SHAPE[0], 0..20 | 34 | 35));
-    let found = snap(&image, &logits(&image, 30.0), 0.0, NO_AIR, &RULE);
+    let found = snap(&image, &logits(&image, 30.0), 0.0, AIR_NOWHERE, &RULE);
     assert_eq!(found.voxels[truth.offset([40, 20, 20])], 1);
     assert_eq!(found.voxels[truth.offset([22, 20, 20])], 0);
     // A guess that finds both as well takes both, to where they end.
-    let found = snap(&image, &logits(&image, 21.0), 0.0, NO_AIR, &RULE);
+    let found = snap(&image, &logits(&image, 21.0), 0.0, AIR_NOWHERE, &RULE);
     assert_eq!(found.voxels[truth.offset([20, 20, 20])], 1);
 }
 
@@ -125,7 +133,7 @@ fn noise_that_is_cut_off_at_the_fill_is_no_part_of_it() {
     let truth = blanked();
     let image = scan(|n| truth.voxels[n] != 0 || noise(n) < 5);
     let logits = logits(&image, 26.0);
-    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
+    let found = snap(&image, &logits, 0.0, AIR_NOWHERE, &RULE);
     // A layer beside it joins, where it holds the value.
     let blanked = truth.voxels.iter().filter(|v| **v != 0).count();
     assert!(differing(&found, &truth) < blanked / 20);
@@ -142,7 +150,7 @@ fn chance_pieces_are_left_out_up_to_the_size_that_noise_makes_them_elsewhere() {
     let found = |before: &Mask, elsewhere: &Mask| {
         let masks = [&truth, before, elsewhere];
         let image = scan(|n| noise(n) < 3 || masks.iter().any(|mask| mask.voxels[n] != 0));
-        let found = snap(&image, &logits(&image, 26.0), 0.0, NO_AIR, &RULE);
+        let found = snap(&image, &logits(&image, 26.0), 0.0, AIR_NOWHERE, &RULE);
         assert_eq!(found.voxels[truth.offset([46, 20, 20])], 1);
         found.voxels[truth.offset([31, 13, 13])]
     };
@@ -161,7 +169,7 @@ fn an_area_without_a_constant_stays_as_it_is() {
     let rough = rough(&image, &logits);
     // Eight values of noise: none holds 30 %.
     assert!(fill_of(&image, &PackedMask::of_mask(&rough)).unwrap().share < 0.2);
-    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
+    let found = snap(&image, &logits, 0.0, AIR_NOWHERE, &RULE);
     assert_eq!(differing(&found, &rough), 0);
 }
 
@@ -182,7 +190,7 @@ fn a_value_that_noise_holds_often_is_no_fill() {
     let rough = rough(&image, &logits);
     let fill = fill_of(&image, &PackedMask::of_mask(&rough)).unwrap();
     assert!(fill.value == 1.0 && fill.share > 0.5 && fill.next_share > 0.25);
-    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
+    let found = snap(&image, &logits, 0.0, AIR_NOWHERE, &RULE);
     assert_eq!(differing(&found, &rough), 0);
 }
 
@@ -193,7 +201,7 @@ fn a_painted_face_in_front_of_blanked_air_keeps_its_rough_edge() {
     let image = scan(|n| truth.voxels[n] != 0 && n % SHAPE[0] >= 44);
     let logits = logits(&image, 30.0);
     let rough = rough(&image, &logits);
-    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
+    let found = snap(&image, &logits, 0.0, AIR_NOWHERE, &RULE);
     let n = truth.offset([33, 20, 20]);
     assert_eq!((rough.voxels[n], found.voxels[n]), (1, 1));
 }
@@ -203,7 +211,7 @@ fn dark_noise_in_front_of_a_blanked_strip_is_no_part_of_it() {
     let truth = box_mask(grid(SHAPE, [1.0, 1.0, 2.0]), [30, 0, 0], [36, 40, 32]);
     let image = scan(|n| truth.voxels[n] != 0);
     let logits = logits(&image, 26.0);
-    let found = |air_below| snap(&image, &logits, 0.0, air_below, &RULE);
+    let found = |air_below| snap(&image, &logits, 0.0, air(air_below), &RULE);
     assert_eq!(differing(&found(10.0), &truth), 0);
     assert!(differing(&found(0.0), &truth) > 1000);
 }
@@ -215,7 +223,7 @@ fn a_network_that_is_sure_of_nothing_finds_a_painted_face_too() {
     let mut logits = logits(&image, 26.0);
     logits.values.iter_mut().for_each(|logit| *logit *= 0.1);
     assert!(logits.values.iter().all(|&logit| logit < SURE));
-    let found = snap(&image, &logits, 0.0, NO_AIR, &RULE);
+    let found = snap(&image, &logits, 0.0, AIR_NOWHERE, &RULE);
     for index in [[36, 10, 20], [36, 30, 20]] {
         assert_eq!(found.voxels[truth.offset(index)], 1, "{index:?}");
     }
@@ -227,29 +235,8 @@ fn a_fill_is_found_below_the_probability_of_what_is_near_too() {
     let image = scan(|n| truth.voxels[n] != 0);
     let mut logits = logits(&image, 30.0);
     logits.values.iter_mut().for_each(|logit| *logit -= 25.0);
-    let found = snap(&image, &logits, -20.0, NO_AIR, &RULE);
+    let found = snap(&image, &logits, -20.0, AIR_NOWHERE, &RULE);
     assert_eq!(found.voxels[truth.offset([44, 20, 20])], 1);
-}
-
-#[test]
-fn the_fill_of_floats_counts_both_zeros_as_one() {
-    let geometry = grid([4, 1, 1], [1.0; 3]);
-    let image = Image {
-        samples: Samples::F32(vec![0.0, -0.0, 2.0, 0.0]),
-        geometry: geometry.clone(),
-    };
-    let all = volume(geometry, |_| 1_u8);
-    let fill = fill_of(&image, &PackedMask::of_mask(&all)).unwrap();
-    assert_eq!(
-        fill,
-        Fill {
-            value: 0.0,
-            share: 0.75,
-            next_share: 0.25,
-        }
-    );
-    let equal = equal_to(&image, 0.0).unpacked(&image.geometry);
-    assert_eq!(equal.voxels, [1, 1, 0, 1]);
 }
 
 /// Noise of air, 1 to 8, up to 40 mm along i; a face of 101 to 108 beyond it.
@@ -270,8 +257,8 @@ fn slab(image: &Image, from_mm: f64, to_mm: f32) -> CoarseField {
     logits
 }
 
-/// What is darker is as dark as that air.
-const AIR_BELOW: f32 = 50.0;
+/// What is darker than 50 is as dark as that air.
+const BESIDE_AIR: Levels = air(50.0);
 
 const STRIP_RULE: Snap = Snap {
     mixed_radius_mm: 9.0,
@@ -287,7 +274,7 @@ fn noise_for_a_strip_ends_where_tissue_begins() {
     let air = box_mask(image.geometry.clone(), [0, 0, 0], [40, 40, 32]);
     let truth = within(&rough, &air);
     assert!(differing(&rough, &truth) > 1000);
-    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
+    let found = snap(&image, &logits, 0.0, BESIDE_AIR, &STRIP_RULE);
     assert_eq!(differing(&found, &truth), 0);
 }
 
@@ -302,7 +289,7 @@ fn zeros_among_noise_fill_nothing() {
     let rough = rough(&image, &logits);
     let air = box_mask(image.geometry.clone(), [0, 0, 0], [40, 40, 32]);
     let truth = within(&rough, &air);
-    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
+    let found = snap(&image, &logits, 0.0, BESIDE_AIR, &STRIP_RULE);
     assert_eq!(differing(&found, &truth), 0);
 }
 
@@ -316,7 +303,7 @@ fn noise_in_constant_air_was_put_there() {
         _ => value,
     });
     let logits = slab(&image, 26.0, 44.0);
-    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
+    let found = snap(&image, &logits, 0.0, BESIDE_AIR, &STRIP_RULE);
     let (mut kept, mut wrong, mut all) = (0, 0, 0);
     for (n, &voxel) in found.voxels.iter().enumerate() {
         all += usize::from(strip(n));
@@ -344,7 +331,7 @@ fn zeros_of_a_scanner_beside_a_strip_of_noise_fill_nothing() {
     for (n, logit) in logits.values.iter_mut().enumerate() {
         *logit = logit.min(4.0 * (44.0 - (n % mi) as f32 * 4.0 - 1.5));
     }
-    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
+    let found = snap(&image, &logits, 0.0, BESIDE_AIR, &STRIP_RULE);
     let strip: Vec<u8> = found
         .voxels
         .iter()
@@ -365,7 +352,7 @@ fn a_thin_blurred_strip_keeps_its_bright_part() {
     });
     let logits = slab(&image, 30.0, 46.0);
     let rough = rough(&image, &logits);
-    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
+    let found = snap(&image, &logits, 0.0, BESIDE_AIR, &STRIP_RULE);
     assert_eq!(differing(&found, &rough), 0);
 }
 
@@ -384,7 +371,7 @@ fn what_a_scanner_left_empty_away_from_the_head_is_no_part_of_a_fill() {
             &image,
             &slab(&image, 12.0, 44.0),
             0.0,
-            AIR_BELOW,
+            BESIDE_AIR,
             &STRIP_RULE,
         );
         let geometry = &found.geometry;
@@ -408,6 +395,45 @@ fn a_guess_in_air_alone_is_no_part_of_a_strip_of_noise() {
         .for_each(|(logit, far)| *logit = *far);
     let far = |mask: &Mask| mask.voxels[mask.offset([12, 20, 16])];
     assert_eq!(far(&rough(&image, &logits)), 1);
-    let found = snap(&image, &logits, 0.0, AIR_BELOW, &STRIP_RULE);
+    let found = snap(&image, &logits, 0.0, BESIDE_AIR, &STRIP_RULE);
     assert_eq!(differing(&found, &truth), 0);
+}
+
+#[test]
+fn of_two_constants_the_one_that_lies_less_elsewhere_is_the_fill() {
+    // Air of 0 lies beside what was blanked with -24, and far off.
+    let blank = |n: usize| n % SHAPE[0] >= 32 && n / SHAPE[0] % SHAPE[1] >= 16;
+    let image = stored(|n| match n % SHAPE[0] {
+        _ if blank(n) => -24,
+        0..12 | 32.. => 0,
+        _ => noise(n),
+    });
+    let truth = box_mask(image.geometry.clone(), [32, 16, 0], SHAPE);
+    let found = snap(&image, &logits(&image, 34.0), 0.0, AIR_NOWHERE, &RULE);
+    assert_eq!(differing(&found, &truth), 0);
+}
+
+#[test]
+fn a_fill_that_fades_into_tissue_goes_on_there_in_ct() {
+    // -1024 HU from 32 mm on, rising over 4 mm to the tissue before it.
+    let image = stored(|n| {
+        let i = n % SHAPE[0];
+        let tissue = 40 + 4 * noise(n);
+        match i {
+            0..28 => tissue,
+            28..32 => tissue - (i as i16 - 27) * (tissue + 1024) / 5,
+            _ => -1024,
+        }
+    });
+    let guess = logits(&image, 30.0);
+    let ends_at = |tissue_above| {
+        let levels = Levels {
+            tissue_above,
+            ..air(-500.0)
+        };
+        let found = snap(&image, &guess, 0.0, levels, &RULE);
+        (0..SHAPE[0]).find(|&i| found.voxels[found.offset([i, 20, 16])] != 0)
+    };
+    assert_eq!(ends_at(None), Some(32));
+    assert_eq!(ends_at(Some(-300.0)), Some(29));
 }
