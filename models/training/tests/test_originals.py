@@ -51,6 +51,7 @@ def volume(monkeypatch) -> Volume:
     monkeypatch.setattr(originals, "with_tool", blanked)
     monkeypatch.setattr(Volume, "mni", property(lambda _: np.eye(4)))
     monkeypatch.setattr(alterations, "METHODS", {"plane": 1.0})
+    monkeypatch.setattr(alterations, "draw_fill", lambda *_: "zero")  # no doubtful foreground
     nowhere = Path("/nowhere")
     return Volume("t1", "some one", "head", "T1", "intact", "noise", "A", nowhere, nowhere, nowhere)
 

@@ -21,8 +21,8 @@ from .channels import CT_BELOW_HU, read_canonical
 HEAD_CENTRE_MNI_MM = np.array([0.0, -18.0, 5.0])
 HEIGHT_ABOVE_CENTRE_MM = 85.0
 CUT_TOPS_MM = {"CT_head_vtk-headsq": -11.0, "T2_head_torchio-fernando": 45.0}
-"""How far above the centre the view of a head ends that has no vertex, by eye; 6 mm more or less end
-at the same affine."""
+"""How far above the centre the view of a head ends that has no vertex, by eye; 6 mm more or less
+end at the same affine."""
 
 
 def niimath() -> str:
