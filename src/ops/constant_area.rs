@@ -144,12 +144,13 @@ fn constants(
     })
 }
 
-/// The voxels of a fill that belong to an area.
+/// The voxels of a fill that belong to an area, and all of it that is solid. `painted`: there is something else, too.
 fn fill_in(
     image: &Image,
     rough: &Rough,
     fill: &Constant,
-    (painted, rule): (bool, &Snap),
+    painted: bool,
+    rule: &Snap,
 ) -> (PackedMask, PackedMask) {
     let cut_off = noise_is_cut_off(&fill.voxels, &fill.whole, &rough.near);
     let solid = if cut_off {
@@ -176,7 +177,7 @@ fn filled(
     levels: Levels,
     rule: &Snap,
 ) -> PackedMask {
-    let (mut area, solid) = fill_in(image, rough, fill, (false, rule));
+    let (mut area, solid) = fill_in(image, rough, fill, false, rule);
     if rough.air_around_is(&fill.voxels) {
         // Noise where the air around has none was put there.
         let noise = |[part, dark, solid]: [u64; 3]| part & dark & !solid;
@@ -200,7 +201,7 @@ fn painted_and_filled(
     fill: &Constant,
     rule: &Snap,
 ) -> PackedMask {
-    let (mut area, _) = fill_in(image, rough, fill, (true, rule));
+    let (mut area, _) = fill_in(image, rough, fill, true, rule);
     let constant = &fill.voxels;
     let outside = |[area, constant]: [u64; 2]| area & !constant;
     let mut beside = PackedMask::combined([&rough.area, constant], outside);

@@ -3,9 +3,9 @@
 //! In CT anything of the body is far from air, so that from a fill as dark as air tissue rises at once; where it rises over
 //! millimetres, the fill was blended with it. MR has tissue as dark as air right behind many a fill (bone), and tells nothing.
 
-use super::morphology::dilate;
 use super::packed_mask::PackedMask;
-use crate::volume::{Image, Mask};
+use super::rough_area::dilated;
+use crate::volume::Image;
 
 /// Tissue behind a fill is measured between these distances [mm]; nearer it may be blended.
 const BEHIND_MM: [f64; 2] = [5.0, 9.0];
@@ -36,21 +36,19 @@ pub(super) fn soft_edge_mm(
     value: f32,
     tissue_above: f32,
 ) -> Option<f64> {
-    let bounds = image.geometry.grown(&fill.bounds()?, BEHIND_MM[1] + 1.0);
-    let fill = fill.crop(&bounds, &image.geometry);
-    let image = image.crop(&bounds);
-    let lines = [0, 1, 2].map(|axis| lines(&image, &fill, axis, value, tissue_above));
-    let first = lines.iter().flat_map(|lines| &lines.first).copied();
-    let first: Vec<f32> = first.collect();
+    let lines = lines(image, fill, value, tissue_above);
+    let first: Vec<f32> = lines.iter().map(|line| line[0].1).collect();
     if first.len() < LEAST_LINES || median(first)? >= FIRST_SHARE {
         return None;
     }
-    let risen: Vec<(usize, f32)> = lines.into_iter().flat_map(|lines| lines.risen).collect();
-    let (mut end, mut within) = (None, fill.voxels.clone());
+    let geometry = &image.geometry;
+    let bounds = geometry.grown(&fill.bounds()?, FARTHEST_MM);
+    let (mut end, mut within) = (None, fill.clone());
     for step in 1..=(FARTHEST_MM / STEP_MM) as usize {
         let reach = step as f64 * STEP_MM;
-        let wider = dilate(&fill, reach).voxels;
-        let ring = risen.iter().filter(|(n, _)| wider[*n] > within[*n]);
+        let wider = dilated(fill, geometry, &bounds, reach);
+        let ring = lines.iter().flatten();
+        let ring = ring.filter(|(place, _)| wider.contains(*place) && !within.contains(*place));
         let ring: Vec<f32> = ring.map(|(_, share)| *share).collect();
         if ring.len() >= LEAST_VOXELS {
             if median(ring)? >= END_SHARE {
@@ -63,57 +61,73 @@ pub(super) fn soft_edge_mm(
     end
 }
 
-/// What lies behind a fill along the lines of an axis.
-#[derive(Default)]
-struct Lines {
-    /// Share of the way from the fill to the tissue behind it that the first voxel of each line is risen.
-    first: Vec<f32>,
-    /// The same of each voxel before that tissue, with its place in memory.
-    risen: Vec<(usize, f32)>,
+/// The voxels before tissue along a line that leaves a fill, the nearest first, and which share of the way from the fill to
+/// that tissue each is risen.
+type Rise = Vec<([usize; 3], f32)>;
+
+/// The lines that leave a fill for tissue, along axes of fine voxels, both ways.
+fn lines(image: &Image, fill: &PackedMask, value: f32, tissue_above: f32) -> Vec<Rise> {
+    let outside = PackedMask::full(fill.shape()).without(Some(fill));
+    let around = outside.with_neighbours();
+    let rim = PackedMask::combined([fill, &around], |[fill, around]| fill & around);
+    let [ni, nj, _] = fill.shape();
+    let spacing = image.geometry.spacing().mm();
+    let fine = (0..3).filter(|&axis| spacing[axis] <= COARSEST_MM);
+    let ways: Vec<(usize, bool)> = fine
+        .flat_map(|axis| [(axis, false), (axis, true)])
+        .collect();
+    let from = rim.places().flat_map(|n| {
+        let place = [n % ni, n / ni % nj, n / ni / nj];
+        ways.iter()
+            .map(move |&(axis, back)| Line { place, axis, back })
+    });
+    from.filter_map(|line| rise(image, fill, &line, value, tissue_above))
+        .collect()
 }
 
-/// The lines along an axis, both ways, that leave a fill (three voxels of it at least) for tissue.
-fn lines(image: &Image, fill: &Mask, axis: usize, value: f32, tissue_above: f32) -> Lines {
-    let mut found = Lines::default();
-    let spacing = image.geometry.spacing().mm()[axis];
-    if spacing > COARSEST_MM {
-        return found;
+/// What lies before tissue along a line; `None` where it does not leave the fill, three voxels of it at least, for tissue.
+fn rise(
+    image: &Image,
+    fill: &PackedMask,
+    line: &Line,
+    value: f32,
+    tissue_above: f32,
+) -> Option<Rise> {
+    let spacing = image.geometry.spacing().mm()[line.axis];
+    let [from, to] = BEHIND_MM.map(|mm| (mm / spacing).ceil() as isize);
+    let at = |step: isize| line.at(step, fill.shape());
+    let holds = |step: isize| at(step).is_some_and(|place| fill.contains(place));
+    at(to)?;
+    if holds(1) || !holds(-1) || !holds(-2) || (2..=to).any(holds) {
+        return None;
     }
-    let [first, last] = BEHIND_MM.map(|mm| (mm / spacing).ceil() as usize);
-    let shape = image.geometry.shape;
-    let stride: usize = shape[..axis].iter().product();
-    let ends = fill
-        .voxels
-        .iter()
-        .enumerate()
-        .filter(|(_, voxel)| **voxel != 0);
-    for (n, _) in ends {
-        let place = n / stride % shape[axis];
-        for (before, behind, back) in [
-            (place, shape[axis] - 1 - place, false),
-            (shape[axis] - 1 - place, place, true),
-        ] {
-            if before < 2 || behind < last {
-                continue;
-            }
-            let at = |t: usize| if back { n - t * stride } else { n + t * stride };
-            let into = |t: usize| if back { n + t * stride } else { n - t * stride };
-            let leaves = (1..=2).all(|t| fill.voxels[into(t)] != 0)
-                && (1..=last).all(|t| fill.voxels[at(t)] == 0);
-            if !leaves {
-                continue;
-            }
-            let behind = (first..=last).map(|t| image.samples.value(at(t)));
-            if !behind.clone().all(|v| v > tissue_above) {
-                continue;
-            }
-            let height = behind.sum::<f32>() / (last - first + 1) as f32 - value;
-            let share = |t: usize| (image.samples.value(at(t)) - value) / height;
-            found.first.push(share(1));
-            found.risen.extend((1..first).map(|t| (at(t), share(t))));
-        }
+    let read = |place: [usize; 3]| image.samples.value(image.geometry.offset(place));
+    let behind: Vec<f32> = (from..=to).filter_map(at).map(read).collect();
+    if behind.iter().any(|v| *v <= tissue_above) {
+        return None;
     }
-    found
+    let height = behind.iter().sum::<f32>() / behind.len() as f32 - value;
+    let before = (1..from).filter_map(at);
+    let rise = before.map(|place| (place, (read(place) - value) / height));
+    Some(rise.collect())
+}
+
+/// The voxels of a grid along an axis from a place on, or back.
+struct Line {
+    place: [usize; 3],
+    axis: usize,
+    back: bool,
+}
+
+impl Line {
+    /// The one so many steps ahead; `None` beyond the grid.
+    fn at(&self, step: isize, shape: [usize; 3]) -> Option<[usize; 3]> {
+        let step = if self.back { -step } else { step };
+        let along = self.place[self.axis].checked_add_signed(step)?;
+        let mut place = self.place;
+        place[self.axis] = along;
+        (along < shape[self.axis]).then_some(place)
+    }
 }
 
 fn median(mut values: Vec<f32>) -> Option<f32> {

@@ -75,7 +75,7 @@ def register(
 
 def main() -> None:
     """Register every head with a face (or a part of it) that has no affine yet."""
-    from .sources import FAILED_REGISTRATIONS, read_table
+    from .sources import FAILED_REGISTRATIONS, read_table, registration_of
     from .work import default_work
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -87,11 +87,10 @@ def main() -> None:
     template = args.data / "defacing_templates" / "MNI152_2009_SSW.nii.gz"
     for row in read_table(args.data):
         stem = row["stem"]
-        known = (args.data / "registrations" / f"{stem}.json").exists()
-        if stem in FAILED_REGISTRATIONS:
-            known = stem not in CUT_TOPS_MM
         wanted = row["face"].startswith("intact") and "head" in row["region"]
-        if not wanted or known or (folder / f"{stem}.json").exists():
+        hopeless = stem in FAILED_REGISTRATIONS and stem not in CUT_TOPS_MM
+        known = registration_of(stem, args.data, args.work) is not None
+        if not wanted or hopeless or known:
             continue
         tall = 230.0 if row["region"] != "head" else None
         height = CUT_TOPS_MM.get(stem, HEIGHT_ABOVE_CENTRE_MM)

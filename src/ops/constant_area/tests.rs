@@ -401,15 +401,31 @@ fn a_guess_in_air_alone_is_no_part_of_a_strip_of_noise() {
 
 #[test]
 fn of_two_constants_the_one_that_lies_less_elsewhere_is_the_fill() {
-    // Air of 0 lies beside what was blanked with -24, and far off.
-    let blank = |n: usize| n % SHAPE[0] >= 32 && n / SHAPE[0] % SHAPE[1] >= 16;
-    let image = stored(|n| match n % SHAPE[0] {
-        _ if blank(n) => -24,
-        0..12 | 32.. => 0,
-        _ => noise(n),
+    // Air of 0 lies beside what was blanked with -24, and far off; in the guess one or the other is commoner.
+    for from_j in [16, 24] {
+        let blank = |n: usize| n % SHAPE[0] >= 32 && n / SHAPE[0] % SHAPE[1] >= from_j;
+        let image = stored(|n| match n % SHAPE[0] {
+            _ if blank(n) => -24,
+            0..12 | 32.. => 0,
+            _ => noise(n),
+        });
+        let truth = box_mask(image.geometry.clone(), [32, from_j, 0], SHAPE);
+        let found = snap(&image, &logits(&image, 34.0), 0.0, AIR_NOWHERE, &RULE);
+        assert_eq!(differing(&found, &truth), 0, "{from_j}");
+    }
+}
+
+#[test]
+fn constant_air_beside_tissue_does_not_hide_a_fill_before_it() {
+    // 4 mm of air of 0 lie between the face and what was blanked with -24.
+    let image = head(|n, value| match n % SHAPE[0] {
+        12..36 => -24,
+        0..40 => 0,
+        _ => value,
     });
-    let truth = box_mask(image.geometry.clone(), [32, 16, 0], SHAPE);
-    let found = snap(&image, &logits(&image, 34.0), 0.0, AIR_NOWHERE, &RULE);
+    let guess = slab(&image, 12.0, 44.0);
+    let found = snap(&image, &guess, 0.0, BESIDE_AIR, &STRIP_RULE);
+    let truth = box_mask(image.geometry.clone(), [12, 0, 0], [36, 40, 32]);
     assert_eq!(differing(&found, &truth), 0);
 }
 
